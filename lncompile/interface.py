@@ -1,0 +1,110 @@
+"""What a compiled library offers: its buffers, and the calls of each phase, in order.
+
+Plain data that survives a trip through JSON, so that a cached library is called without anything
+of the compiler. The C functions all have the same form::
+
+    int32_t NAME(void *buffer_0, ..., int64_t size_0, ..., int64_t begin, int64_t end);
+
+and do the units ``begin <= i < end`` of ``0 .. extent``; cutting the extent in any way gives the same bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Role = Literal["input", "output", "saved", "cotangent", "gradient", "workspace"]
+
+#: Roles that a call writes to.
+WRITTEN: frozenset[Role] = frozenset({"output", "saved", "gradient", "workspace"})
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One array of a phase.
+
+    ``dims`` describes the array's dimensions in order: an int is a size that the code is specialised on, a
+    string names a batch axis whose size is known at the call alone; ``"..."`` stands for any number of
+    dimensions and occurs at most once. Buffers that share a name share the sizes. A ``workspace`` is
+    one-dimensional, its single dim a C expression over the names of sizes (its number of elements).
+    An absent ``optional`` buffer is passed as NULL.
+    """
+
+    name: str
+    role: Role
+    dtype: str
+    dims: tuple[int | str, ...]
+    of: str | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Size:
+    """An int64 parameter: the product of the sizes of these batch axes (1 for none)."""
+
+    name: str
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The number of units of a call: ceil(size / per_unit), ``size`` a ``Size`` by name or a fixed number."""
+
+    size: str | int
+    per_unit: int = 1
+
+
+@dataclass(frozen=True)
+class Call:
+    """One C function: pointers in order of ``buffers``, then every size of the phase, then begin and end.
+
+    ``unit_work`` is the number of elements that one unit touches: what decides between serial and threads.
+    """
+
+    function: str
+    buffers: tuple[str, ...]
+    extent: Extent
+    unit_work: int
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Forward or backward: the arrays it is given, in the order of the entry point, and its calls in order.
+
+    ``entry`` names the exported function that Python calls directly with one array (or None) for each buffer.
+    """
+
+    entry: str
+    buffers: tuple[Buffer, ...]
+    sizes: tuple[Size, ...]
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """Both phases of one library, and the norm that it was compiled from."""
+
+    norm: str
+    forward: Phase
+    backward: Phase
+
+
+def to_json(interface: Interface) -> dict[str, Any]:
+    """``interface`` as dicts, lists and plain values."""
+    return asdict(interface)
+
+
+def from_json(data: dict[str, Any]) -> Interface:
+    """The inverse of :func:`to_json`, after a trip through JSON text."""
+    return Interface(data["norm"], _phase(data["forward"]), _phase(data["backward"]))
+
+
+def _phase(data: dict[str, Any]) -> Phase:
+    return Phase(
+        data["entry"],
+        tuple(Buffer(**{**b, "dims": tuple(b["dims"])}) for b in data["buffers"]),
+        tuple(Size(s["name"], tuple(s["axes"])) for s in data["sizes"]),
+        tuple(
+            Call(c["function"], tuple(c["buffers"]), Extent(**c["extent"]), c["unit_work"]) for c in data["calls"]
+        ),
+    )
