@@ -40,10 +40,11 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Size:
-    """An int64 parameter: the product of the sizes of these batch axes (1 for none)."""
+    """An int64 parameter: ``factor`` times the product of the sizes of these batch axes."""
 
     name: str
     axes: tuple[str, ...]
+    factor: int = 1
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _phase(data: dict[str, Any]) -> Phase:
     return Phase(
         data["entry"],
         tuple(Buffer(**{**b, "dims": tuple(b["dims"])}) for b in data["buffers"]),
-        tuple(Size(s["name"], tuple(s["axes"])) for s in data["sizes"]),
+        tuple(Size(s["name"], tuple(s["axes"]), s["factor"]) for s in data["sizes"]),
         tuple(
             Call(c["function"], tuple(c["buffers"]), Extent(**c["extent"]), c["unit_work"]) for c in data["calls"]
         ),

@@ -1,0 +1,33 @@
+"""The pipeline: from the program of an equation to the two programs that kernels are made of.
+
+    trace --> simplify --> gradient --> simplify --> moments --> residuals --> collapse
+                                                                     |
+                                                        forward, backward programs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lncompile.ir import Program
+from lncompile.passes.collapse import collapse
+from lncompile.passes.gradient import gradient
+from lncompile.passes.moments import moments
+from lncompile.passes.residuals import residuals
+from lncompile.passes.simplify import simplify
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """The forward program and the backward program that belongs to it."""
+
+    forward: Program
+    backward: Program
+
+
+def run_passes(program: Program, check: Callable[[Program], Program]) -> Pair:
+    """Derive, simplify and split ``program``; ``check`` sees what every pass returns."""
+    joint = check(moments(check(simplify(check(gradient(check(simplify(program))))))))
+    forward, backward = (check(part) for part in residuals(joint))
+    return Pair(check(collapse(forward)), check(collapse(backward)))

@@ -1,0 +1,487 @@
+"""The kernel language for Numba: what emitted kernels call, as inline LLVM instructions.
+
+``lncompile/emit/standins.py`` gives the same names the same meaning in NumPy. Lane counts are literals, so a value
+such as ``load(x, i, 64)`` is one LLVM vector; LLVM cuts it into registers, which makes wide vectors the way to
+say "four accumulators".
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llvmlite.ir as lir
+from numba.core import cgutils, types
+from numba.core.datamodel import models
+from numba.core.datamodel.registry import register_default
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic
+
+from lncompile.backends.cpu import vecmath
+
+I32, I64 = lir.IntType(32), lir.IntType(64)
+
+
+class Vector(types.Type):
+    """``lanes`` values of one scalar type."""
+
+    def __init__(self, element: types.Type, lanes: int) -> None:
+        self.element = element
+        self.lanes = lanes
+        super().__init__(name=f"vector({element}, {lanes})")
+
+
+@register_default(Vector)
+class VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        element = lir.IntType(1) if fe_type.element == types.boolean else dmm.lookup(fe_type.element).get_value_type()
+        super().__init__(dmm, fe_type, lir.VectorType(element, fe_type.lanes))
+
+
+def _element(t: types.Type) -> types.Type:
+    return t.element if isinstance(t, Vector) else t
+
+
+def _is_number(t: types.Type) -> bool:
+    return isinstance(t, types.Float | types.Integer)
+
+
+def _joined(*operands: types.Type) -> types.Type | None:
+    """The type of an elementwise operation: the vector's, if there is one; scalars adapt to it."""
+    vectors = [t for t in operands if isinstance(t, Vector) and t.element != types.boolean]
+    if vectors:
+        first = vectors[0]
+        if all(t == first or _is_number(t) for t in operands):
+            return first
+        return None
+    if all(_is_number(t) for t in operands):
+        # Row-sized scalars are float64; float32 ones stay among themselves.
+        return types.float32 if all(t == types.float32 for t in operands) else types.float64
+    return None
+
+
+def _adapted(context: Any, builder: Any, value: Any, source: types.Type, target: types.Type) -> Any:
+    """``value`` as ``target``: scalars are converted and repeated in every lane."""
+    if source == target:
+        return value
+    element = _element(target)
+    value = context.cast(builder, value, source, element)
+    return _splat(builder, value, target.lanes) if isinstance(target, Vector) else value
+
+
+def _splat(builder: Any, value: Any, lanes: int) -> Any:
+    kind = lir.VectorType(value.type, lanes)
+    single = builder.insert_element(lir.Constant(kind, lir.Undefined), value, I32(0))
+    return builder.shuffle_vector(single, lir.Constant(kind, lir.Undefined), lir.Constant(lir.VectorType(I32, lanes), [0] * lanes))
+
+
+def _literal(t: types.Type) -> int:
+    return int(t.literal_value)
+
+
+def _call(builder: Any, name: str, arguments: Sequence[Any], result: Any = None, suffix: Sequence[Any] = ()) -> Any:
+    """Call an LLVM intrinsic."""
+    result = result or arguments[0].type
+    function_type = lir.FunctionType(result, [argument.type for argument in arguments])
+    full = ".".join([name, *(_mangled(kind) for kind in (suffix or (arguments[0].type,)))])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, full), arguments)
+
+
+def _mangled(kind: Any) -> str:
+    if isinstance(kind, lir.VectorType):
+        return f"v{kind.count}{_mangled(kind.element)}"
+    if isinstance(kind, lir.PointerType):
+        return "p0"
+    return {"float": "f32", "double": "f64"}.get(str(kind), str(kind))
+
+
+# Memory
+
+
+@intrinsic(prefer_literal=True)
+def load(typing_context: Any, pointer: Any, index: Any, lanes: Any) -> Any:
+    kind = Vector(pointer.dtype, _literal(lanes))
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address = builder.gep(args[0], [args[1]], source_etype=_stored(context, pointer))
+        return builder.load(address, typ=context.get_value_type(kind), align=_alignment(context, pointer))
+
+    return kind(pointer, types.int64, lanes), generate
+
+
+@intrinsic(prefer_literal=True)
+def load_partial(typing_context: Any, pointer: Any, index: Any, count: Any, lanes: Any) -> Any:
+    kind = Vector(pointer.dtype, _literal(lanes))
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address = builder.gep(args[0], [args[1]], source_etype=_stored(context, pointer))
+        vector = context.get_value_type(kind)
+        mask = _first_lanes(builder, args[2], kind.lanes)
+        arguments = [address, I32(_alignment(context, pointer)), mask, lir.Constant(vector, None)]
+        return _call(builder, "llvm.masked.load", arguments, vector, (vector, address.type))
+
+    return kind(pointer, types.int64, types.int64, lanes), generate
+
+
+@intrinsic
+def store(typing_context: Any, pointer: Any, index: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address = builder.gep(args[0], [args[1]], source_etype=_stored(context, pointer))
+        builder.store(_to_element(context, builder, args[2], value, pointer.dtype), address, align=_alignment(context, pointer))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, value), generate
+
+
+@intrinsic
+def store_partial(typing_context: Any, pointer: Any, index: Any, count: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address = builder.gep(args[0], [args[1]], source_etype=_stored(context, pointer))
+        vector = _to_element(context, builder, args[3], value, pointer.dtype)
+        mask = _first_lanes(builder, args[2], value.lanes)
+        arguments = [vector, address, I32(_alignment(context, pointer)), mask]
+        _call(builder, "llvm.masked.store", arguments, lir.VoidType(), (vector.type, address.type))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, types.int64, value), generate
+
+
+@intrinsic
+def read(typing_context: Any, pointer: Any, index: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address = builder.gep(args[0], [args[1]], source_etype=_stored(context, pointer))
+        value = builder.load(address, typ=_stored(context, pointer), align=_alignment(context, pointer))
+        return context.cast(builder, value, pointer.dtype, types.float64)
+
+    return types.float64(pointer, types.int64), generate
+
+
+write = store
+
+
+@intrinsic
+def advance(typing_context: Any, pointer: Any, elements: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]], source_etype=_stored(context, pointer))
+
+    return pointer(pointer, types.int64), generate
+
+
+@intrinsic
+def is_given(typing_context: Any, pointer: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.icmp_unsigned("!=", builder.ptrtoint(args[0], I64), I64(0))
+
+    return types.boolean(pointer), generate
+
+
+def _stored(context: Any, pointer: Any) -> Any:
+    return context.get_value_type(pointer.dtype)
+
+
+def _alignment(context: Any, pointer: Any) -> int:
+    # Arrays are aligned to their elements alone; unaligned vector accesses cost nothing on aligned data.
+    return int(pointer.dtype.bitwidth) // 8
+
+
+def _first_lanes(builder: Any, count: Any, lanes: int) -> Any:
+    """The mask of lanes below ``count``."""
+    kind = lir.VectorType(I32, lanes)
+    return builder.icmp_signed("<", lir.Constant(kind, list(range(lanes))), _splat(builder, builder.trunc(count, I32), lanes))
+
+
+def _to_element(context: Any, builder: Any, value: Any, source: types.Type, element: types.Type) -> Any:
+    if _element(source) == element:
+        return value
+    if isinstance(source, Vector):
+        return _resized(builder, value, lir.VectorType(context.get_value_type(element), source.lanes), source.element, element)
+    return context.cast(builder, value, source, element)
+
+
+def _resized(builder: Any, value: Any, target: Any, source: types.Type, element: types.Type) -> Any:
+    convert = builder.fpext if element.bitwidth > source.bitwidth else builder.fptrunc
+    return convert(value, target)
+
+
+# Making and converting values
+
+
+def _filled(element: types.Type) -> Any:
+    @intrinsic(prefer_literal=True)
+    def filled(typing_context: Any, value: Any, lanes: Any) -> Any:
+        kind = Vector(element, _literal(lanes))
+
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return _adapted(context, builder, args[0], sig.args[0], kind)
+
+        return kind(types.float64, lanes), generate
+
+    return filled
+
+
+f32x = _filled(types.float32)
+f64x = _filled(types.float64)
+
+
+def _converted(element: types.Type) -> Any:
+    @intrinsic
+    def convert(typing_context: Any, value: Any) -> Any:
+        target = Vector(element, value.lanes) if isinstance(value, Vector) else element
+
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return _to_element(context, builder, args[0], value, element)
+
+        return target(value), generate
+
+    return convert
+
+
+as_float32 = _converted(types.float32)
+as_float64 = _converted(types.float64)
+
+
+@intrinsic
+def keep_first(typing_context: Any, value: Any, count: Any, fill: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        mask = _first_lanes(builder, args[1], value.lanes)
+        return builder.select(mask, args[0], _adapted(context, builder, args[2], types.float64, value))
+
+    return value(value, types.int64, types.float64), generate
+
+
+# Elementwise operations
+
+
+def _elementwise(body: Callable[..., Any]) -> Any:
+    """An intrinsic on vectors and scalars alike: ``body(builder, *values)`` on values of one type."""
+
+    def typed(arguments: tuple[Any, ...]) -> Any:
+        kind = _joined(*arguments)
+        if kind is None:
+            return None
+
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return body(builder, *(_adapted(context, builder, v, t, kind) for v, t in zip(args, arguments, strict=True)))
+
+        return kind(*arguments), generate
+
+    arity = body.__code__.co_argcount - 1
+    if arity == 1:
+        return intrinsic(lambda typing_context, a: typed((a,)))
+    if arity == 2:
+        return intrinsic(lambda typing_context, a, b: typed((a, b)))
+    return intrinsic(lambda typing_context, a, b, c: typed((a, b, c)))
+
+
+@_elementwise
+def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    # fmuladd, not fma: on a CPU without the instruction the latter is a call into libm.
+    return _call(builder, "llvm.fmuladd", (a, b, c))
+
+
+@_elementwise
+def square(builder: Any, v: Any) -> Any:
+    return builder.fmul(v, v)
+
+
+@_elementwise
+def sqrt(builder: Any, v: Any) -> Any:
+    return _call(builder, "llvm.sqrt", (v,))
+
+
+@_elementwise
+def rsqrt(builder: Any, v: Any) -> Any:
+    return builder.fdiv(_constant(v.type, 1.0), _call(builder, "llvm.sqrt", (v,)))
+
+
+@_elementwise
+def absolute(builder: Any, v: Any) -> Any:
+    return _call(builder, "llvm.fabs", (v,))
+
+
+@_elementwise
+def maximum(builder: Any, a: Any, b: Any) -> Any:
+    # NaN in either operand stays NaN, as in np.maximum.
+    larger = builder.select(builder.fcmp_ordered(">", a, b), a, b)
+    return builder.select(builder.fcmp_unordered("uno", a, a), a, larger)
+
+
+@_elementwise
+def minimum(builder: Any, a: Any, b: Any) -> Any:
+    smaller = builder.select(builder.fcmp_ordered("<", a, b), a, b)
+    return builder.select(builder.fcmp_unordered("uno", a, a), a, smaller)
+
+
+@_elementwise
+def exp(builder: Any, v: Any) -> Any:
+    return vecmath.exp(builder, v)
+
+
+@_elementwise
+def log(builder: Any, v: Any) -> Any:
+    return vecmath.log(builder, v)
+
+
+@_elementwise
+def tanh(builder: Any, v: Any) -> Any:
+    return vecmath.tanh(builder, v)
+
+
+@_elementwise
+def sigmoid(builder: Any, v: Any) -> Any:
+    return vecmath.sigmoid(builder, v)
+
+
+@_elementwise
+def erf(builder: Any, v: Any) -> Any:
+    return vecmath.erf(builder, v)
+
+
+def _constant(kind: Any, value: float) -> Any:
+    return lir.Constant(kind, [value] * kind.count) if isinstance(kind, lir.VectorType) else lir.Constant(kind, value)
+
+
+@intrinsic
+def where(typing_context: Any, condition: Any, chosen: Any, other: Any) -> Any:
+    vectors = [t for t in (condition, chosen, other) if isinstance(t, Vector)]
+    if _element(chosen) == types.boolean:
+        joined: Any = next((t for t in vectors if t.element == types.boolean), types.boolean)
+    else:
+        joined = _joined(chosen, other)
+        if isinstance(condition, Vector) and not isinstance(joined, Vector):
+            return None
+    if joined is None:
+        return None
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        mask = args[0]
+        if joined == types.boolean or isinstance(joined, Vector):
+            mask = _as_mask(context, builder, mask, condition, joined)
+        picked = [
+            _as_mask(context, builder, v, t, joined) if _element(joined) == types.boolean else _adapted(context, builder, v, t, joined)
+            for v, t in zip(args[1:], (chosen, other), strict=True)
+        ]
+        return builder.select(mask, *picked)
+
+    return joined(condition, chosen, other), generate
+
+
+def _as_mask(context: Any, builder: Any, value: Any, kind: types.Type, like: types.Type) -> Any:
+    """A truth value as wide as ``like``."""
+    return _splat(builder, value, like.lanes) if isinstance(like, Vector) and not isinstance(kind, Vector) else value
+
+
+# From vectors to scalars
+
+
+def _folding(combine: Callable[[Any, Any, Any], Any]) -> Any:
+    """Halves are combined until one lane is left: the same order on every CPU."""
+
+    @intrinsic
+    def fold(typing_context: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            vector, lanes = args[0], value.lanes
+            while lanes > 1:
+                lanes //= 2
+                low, high = (
+                    builder.shuffle_vector(
+                        vector, lir.Constant(vector.type, lir.Undefined), lir.Constant(lir.VectorType(I32, lanes), list(range(start, start + lanes)))
+                    )
+                    for start in (0, lanes)
+                )
+                vector = combine(builder, low, high)
+            scalar = builder.extract_element(vector, I32(0))
+            return context.cast(builder, scalar, value.element, types.float64)
+
+        return types.float64(value), generate
+
+    return fold
+
+
+total = _folding(lambda builder, a, b: builder.fadd(a, b))
+
+
+def _larger(builder: Any, a: Any, b: Any) -> Any:
+    larger = builder.select(builder.fcmp_ordered(">", a, b), a, b)
+    return builder.select(builder.fcmp_unordered("uno", a, a), a, larger)
+
+
+largest = _folding(_larger)
+
+
+@intrinsic
+def first(typing_context: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return context.cast(builder, builder.extract_element(args[0], I32(0)), value.element, types.float64)
+
+    return types.float64(value), generate
+
+
+@intrinsic
+def fits_float32(typing_context: Any, value: Any) -> Any:
+    """Zero, or a normal float32: a row-sized value that loses nothing but its last bits by rounding."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        size = _call(builder, "llvm.fabs", (args[0],))
+        in_range = builder.and_(
+            builder.fcmp_ordered(">=", size, lir.Constant(size.type, 2.0**-126)),
+            builder.fcmp_ordered("<=", size, lir.Constant(size.type, (2.0 - 2.0**-23) * 2.0**127)),
+        )
+        return builder.or_(in_range, builder.fcmp_ordered("==", size, lir.Constant(size.type, 0.0)))
+
+    return types.boolean(types.float64), generate
+
+
+@intrinsic
+def is_finite(typing_context: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.fcmp_ordered("<", _call(builder, "llvm.fabs", (args[0],)), lir.Constant(args[0].type, float("inf")))
+
+    return types.boolean(types.float64), generate
+
+
+# Operators
+
+
+def _install_operator(function: Any, instruction: Callable[[Any, Any, Any], Any], compares: bool) -> None:
+    @infer_global(function)
+    class VectorOperator(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            if kws or len(args) != 2 or not any(isinstance(t, Vector) for t in args):
+                return None
+            kind = _joined(*args)
+            if kind is None:
+                return None
+            return signature(Vector(types.boolean, kind.lanes) if compares else kind, *args)
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = _joined(*sig.args)
+        assert kind is not None
+        left, right = (_adapted(context, builder, v, t, kind) for v, t in zip(args, sig.args, strict=True))
+        return instruction(builder, left, right)
+
+    for left, right in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector), (Vector, types.Integer), (types.Integer, Vector)):
+        lower_builtin(function, left, right)(lower)
+
+
+_install_operator(operator.add, lambda b, x, y: b.fadd(x, y), False)
+_install_operator(operator.iadd, lambda b, x, y: b.fadd(x, y), False)
+_install_operator(operator.sub, lambda b, x, y: b.fsub(x, y), False)
+_install_operator(operator.mul, lambda b, x, y: b.fmul(x, y), False)
+_install_operator(operator.truediv, lambda b, x, y: b.fdiv(x, y), False)
+for _function, _symbol in ((operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="), (operator.eq, "==")):
+    _install_operator(_function, lambda b, x, y, s=_symbol: b.fcmp_ordered(s, x, y), True)
+_install_operator(operator.ne, lambda b, x, y: b.fcmp_unordered("!=", x, y), True)
+
+
+@infer_global(operator.neg)
+class VectorNegation(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        return signature(args[0], *args) if len(args) == 1 and isinstance(args[0], Vector) else None
+
+
+@lower_builtin(operator.neg, Vector)
+def _negate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.fneg(args[0])

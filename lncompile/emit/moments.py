@@ -1,0 +1,112 @@
+"""Moments of a value over a row, in one pass.
+
+The pass sums x - pivot and its square. The mean of x - pivot corrects the pivot, so the mean is known as a pair
+of numbers, and turns the mean square about the pivot into a variance (Chan, Golub, LeVeque 1983, eq. 1.7):
+
+    shift    = sum(x - pivot) / n
+    mean     = pivot + shift
+    variance = sum((x - pivot)^2) / n - shift^2
+
+The pivot is near the mean, so that little cancels, and equal to every element of a constant row, so that its
+variance is exactly zero. Where a pivot turns out to be far off, the row is computed again about its true mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lncompile.emit.loops import Left, Row
+from lncompile.emit.scope import Width
+from lncompile.ir import MOMENTS, Node, Reduce
+
+
+@dataclass
+class Moments:
+    """The parts of the moments of one value, computed together."""
+
+    value: Node
+    parts: dict[str, Reduce] = field(default_factory=dict)
+
+    def base(self, row: Row) -> str:
+        """What the names of its sums begin with."""
+        return f"{row.scope.names[self.value]}{row.width.suffix}"
+
+
+def grouped(reductions: list[Reduce]) -> list[Moments]:
+    """The moments among ``reductions``, those of the same value together."""
+    groups: dict[tuple[Node, frozenset[str]], Moments] = {}
+    for reduction in reductions:
+        if reduction.op in MOMENTS:
+            group = groups.setdefault((reduction.operand, reduction.over), Moments(reduction.operand))
+            group.parts[reduction.op] = reduction
+    return list(groups.values())
+
+
+def pivot(row: Row, moments: Moments) -> list[str]:
+    """The pivot: the mean of the first elements; in the careful path, of all."""
+    base, name = moments.base(row), row.scope.names[moments.value]
+    start = Width(row.width.dtype, row.pivot_lanes, row.width.suffix)
+    value = row.scope.vector_operand(moments.value, start)
+    rounded = f"as_{row.width.dtype}"
+    lines = [
+        f"# moments of {name} about {'its mean' if row.careful else f'the mean of its first {row.pivot_lanes}'}",
+        "i = 0",
+        *row.vectors([moments.value], start, None),
+        f"{base}_first = {rounded}(first({value}))",
+    ]
+    if row.careful:
+        lines += [f"{base}_offsets = {row.width.filled('0.0')}"]
+        lines += row.loop(lambda left: _summed_offsets(row, moments, left))
+        lines += [f"{base}_pivot = {base}_first + total({base}_offsets) / {float(row.features)!r}"]
+    else:
+        mean_offset = f"total({value} - {base}_first) / {float(row.pivot_lanes)!r}"
+        lines += [f"{base}_pivot = {rounded}({base}_first + {mean_offset})"]
+    return [*lines, *(f"{base}_{sums} = {row.width.filled('0.0')}" for sums in ("sums", "squares"))]
+
+
+def _summed_offsets(row: Row, moments: Moments, left: Left) -> list[str]:
+    base = moments.base(row)
+    offset = kept(f"{row.scope.vector_operand(moments.value, row.width)} - {base}_first", left)
+    return [*row.vectors([moments.value], row.width, left), f"{base}_offsets += {offset}"]
+
+
+def step(row: Row, moments: Moments, left: Left) -> list[str]:
+    """What one vector adds to the sums."""
+    base = moments.base(row)
+    offset = kept(f"{row.scope.vector_operand(moments.value, row.width)} - {base}_pivot", left)
+    return [
+        f"{base}_offset = {offset}",
+        f"{base}_sums += {base}_offset",
+        f"{base}_squares = fma({base}_offset, {base}_offset, {base}_squares)",
+    ]
+
+
+def results(row: Row, moments: Moments) -> list[str]:
+    """The parts of the moments from the sums."""
+    base, count = moments.base(row), repr(float(row.features))
+    lines = [
+        f"{base}_shift = total({base}_sums) / {count}",
+        f"{base}_spread = total({base}_squares) / {count} - {base}_shift * {base}_shift",
+    ]
+    if not row.careful:
+        # A pivot two deviations off costs the variance two bits; one farther off costs more.
+        row.conditions.append(f"{base}_shift * {base}_shift <= 4.0 * {base}_spread")
+    mean = f"{base}_pivot + {base}_shift"
+    rounded = mean if row.scope.program.compute == "float64" else f"as_float64(as_float32({mean}))"
+    texts = {
+        "mean_high": rounded,
+        "mean_low": f"{base}_pivot - ({rounded}) + {base}_shift",
+        "variance": f"maximum({base}_spread, 0.0)",
+    }
+    if "mean_high" in moments.parts:
+        texts["mean_low"] = f"{base}_pivot - {row.scope.names[moments.parts['mean_high']]} + {base}_shift"
+    for op in MOMENTS:
+        if op in moments.parts:
+            part = moments.parts[op]
+            lines += [row.scope.comment(part), f"{row.scope.names[part]} = {texts[op]}"]
+    return lines
+
+
+def kept(text: str, left: Left, fill: str = "0.0") -> str:
+    """``text`` with the lanes past the end of the row replaced by ``fill``."""
+    return text if left is None else f"keep_first({text}, {left}, {fill})"

@@ -1,0 +1,225 @@
+"""Values of a program as lines of a kernel: names, one line a value, fused multiply-adds.
+
+Every line stands under a comment with the IR value that it came from::
+
+    # y = (x - mean_high - mean_low) * t5 * weight + bias
+    t7 = x_i - mean_high_f32
+    ...
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from lncompile.ir import (
+    Binary,
+    Cast,
+    Const,
+    Input,
+    Node,
+    Program,
+    Reduce,
+    Select,
+    Unary,
+    operands,
+    topological,
+    use_counts,
+)
+from lncompile.printer import expression, names_of
+
+#: Words that a kernel uses for itself.
+RESERVED = frozenset(
+    """begin end row rows block blocks tile i ordinary keep sums partial partial_scalars
+    load load_partial store store_partial read write advance is_given f32x f64x as_float32 as_float64 keep_first
+    fma square sqrt rsqrt exp log tanh sigmoid erf absolute maximum minimum where total largest first
+    fits_float32 is_finite INFINITY NAN min range""".split()
+)
+_FUNCTIONS = {"abs": "absolute"}
+_OPERATORS = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "eq": "==",
+    "ne": "!=",
+}
+
+
+@dataclass(frozen=True)
+class Width:
+    """What a loop's vectors are: element type, lanes, and the suffix that keeps their names apart."""
+
+    dtype: str
+    lanes: int
+    suffix: str = ""
+
+    def filled(self, value: str) -> str:
+        """An expression for a vector of equal lanes."""
+        return f"{'f32x' if self.dtype == 'float32' else 'f64x'}({value}, {self.lanes})"
+
+    def converted(self, text: str, source: str) -> str:
+        """``text``, of element type ``source``, in this width's type."""
+        return text if source == self.dtype else f"as_{self.dtype}({text})"
+
+
+class Scope:
+    """The names of one kernel's values, and the text of an operation on them."""
+
+    def __init__(self, program: Program, vector_axis: str | None) -> None:
+        arrays = [*program.inputs, *program.outputs]
+        derived = {f"{array.name}{suffix}" for array in arrays for suffix in ("_i", "_row", "_wide", "_f32", "_value")}
+        self.program = program
+        self.names = names_of(program, RESERVED | derived | {array.name for array in arrays})
+        self._vector_axis = vector_axis
+        outputs = {output.name for output in program.outputs}
+        for node, name in self.names.items():
+            # The arrays themselves are parameters of the kernel.
+            if (isinstance(node, Input) or name in outputs) and not self.is_vector(node):
+                self.names[node] = f"{name}_value"
+            elif name in outputs:
+                self.names[node] = f"{name}_i"
+        self._fused = _fusable(program, self.is_vector)
+
+    def is_vector(self, node: Node) -> bool:
+        """Whether a value differs from feature to feature."""
+        return self._vector_axis in node.axes
+
+    def comment(self, node: Node) -> str:
+        """The IR value that the next lines compute."""
+        return f"# {self.names[node]} = {expression(node, self.program, self.names, self._fused)}"
+
+    def is_fused(self, node: Node) -> bool:
+        """Whether a product is part of the multiply-add that uses it, and has no line."""
+        return node in self._fused
+
+    def vector_name(self, node: Node, width: Width) -> str:
+        """The name of a vector value inside a loop."""
+        name = self.names[node]
+        if width.suffix:
+            return f"{name.removesuffix('_i')}{width.suffix}"
+        return f"{name}_i" if isinstance(node, Input) else name
+
+    def vector_operand(self, node: Node, width: Width) -> str:
+        """A value as an operand inside a loop: vectors by name, row-sized ones in the loop's type, constants as they are."""
+        if isinstance(node, Const):
+            return constant(node.value)
+        if node in self._fused:
+            return self.vector_text(node, width)
+        if self.is_vector(node):
+            return self.vector_name(node, width)
+        return self.names[node] if width.dtype == "float64" else f"{self.names[node]}_f32"
+
+    def vector_text(self, node: Node, width: Width) -> str:
+        """The expression of a vector value."""
+
+        def text(operand: Node) -> str:
+            return self.vector_operand(operand, width)
+
+        match node:
+            case Select(condition, chosen, other) if not (self.is_vector(chosen) or self.is_vector(other)):
+                return f"where({text(condition)}, {width.filled(text(chosen))}, {text(other)})"
+            case Binary("add", left, right) if right in self._fused:
+                return self._fma(right, text(left), text)
+            case Binary("add", left, right) if left in self._fused:
+                return self._fma(left, text(right), text)
+            case Binary("sub", left, right) if left in self._fused:
+                return self._fma(left, _negative(text(right)), text)
+            case Binary("sub", left, right) if right in self._fused:
+                assert isinstance(right, Binary)
+                return f"fma({_negative(text(right.left))}, {text(right.right)}, {text(left)})"
+        if isinstance(node, Cast):
+            return f"{width.converted(f'as_{node.dtype}({text(node.operand)})', node.dtype)}"
+        return operation(node, [text(operand) for operand in operands(node)])
+
+    def added(self, node: Node, to: str, width: Width) -> str:
+        """``to`` + ``node``, as a multiply-add where the value is a product of its own."""
+        if node in self._fused:
+            return self._fma(node, to, lambda operand: self.vector_operand(operand, width))
+        return f"{to} + {self.vector_operand(node, width)}"
+
+    def scalar_text(self, node: Node) -> str:
+        """The expression of a row-sized value."""
+
+        def text(operand: Node) -> str:
+            return constant(operand.value) if isinstance(operand, Const) else self.names[operand]
+
+        if isinstance(node, Cast):
+            rounded = f"as_{node.dtype}({text(node.operand)})"
+            return rounded if node.dtype == "float64" else f"as_float64({rounded})"
+        return operation(node, [text(operand) for operand in operands(node)])
+
+    def vectors_for(self, roots: Iterable[Node]) -> list[Node]:
+        """The vector values that ``roots`` are computed from inside one loop, in order."""
+        # A vector that is only reduced belongs to an earlier loop: the walk does not go through row-sized values.
+        reached: set[Node] = set()
+        stack = [root for root in roots if self.is_vector(root)]
+        while stack:
+            node = stack.pop()
+            if node not in reached:
+                reached.add(node)
+                stack.extend(operand for operand in operands(node) if self.is_vector(operand))
+        return [node for node in topological(roots) if node in reached]
+
+    def _fma(self, product: Node, addend: str, text: Callable[[Node], str]) -> str:
+        assert isinstance(product, Binary)
+        return f"fma({text(product.left)}, {text(product.right)}, {addend})"
+
+
+def operation(node: Node, texts: list[str]) -> str:
+    """The text of one operation on named operands."""
+    match node:
+        case Unary("neg", _):
+            return _negative(texts[0])
+        case Unary(op, _):
+            return f"{_FUNCTIONS.get(op, op)}({texts[0]})"
+        case Binary(op, _, _) if op in _OPERATORS:
+            return f"{texts[0]} {_OPERATORS[op]} {texts[1]}"
+        case Binary(op, _, _):
+            return f"{op}({texts[0]}, {texts[1]})"
+        case Select():
+            return f"where({', '.join(texts)})"
+        case _:
+            raise AssertionError(f"{node} is no elementwise operation")
+
+
+def constant(value: float | bool) -> str:
+    """A number in a kernel."""
+    if isinstance(value, bool) or math.isfinite(value):
+        return repr(value)
+    return "NAN" if math.isnan(value) else "INFINITY" if value > 0 else "-INFINITY"
+
+
+def _negative(text: str) -> str:
+    return text[1:] if text.startswith("-") else f"-{text}"
+
+
+def _fusable(program: Program, is_vector: Callable[[Node], bool]) -> set[Node]:
+    """Products used once, by an addition or a sum over rows: they are computed by its multiply-add."""
+    uses = use_counts(program)
+    outputs = {output.value for output in program.outputs}
+    fused: set[Node] = set()
+    for node in program.nodes:
+        match node:
+            case Binary("add" | "sub", left, right):
+                candidates = [right, left]
+            case Reduce("sum" | "mean", operand, _):
+                candidates = [operand]
+            case _:
+                continue
+        for product in candidates:
+            if (
+                isinstance(product, Binary)
+                and product.op == "mul"
+                and uses[product] == 1
+                and product not in outputs
+                and is_vector(product)
+            ):
+                fused.add(product)
+                break
+    return fused

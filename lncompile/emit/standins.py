@@ -1,0 +1,158 @@
+"""The kernel language in NumPy: what an emitted kernel means, and what it runs on before it is compiled.
+
+A vector is a one-dimensional array of its lanes, a row-sized value a float64, a pointer an array and an offset.
+``lncompile/backends/cpu/intrinsics.py`` gives the same names to compiled kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lncompile import interpret
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Pointer(NamedTuple):
+    """The address of an element; ``array`` is flat, None is NULL."""
+
+    array: Array | None
+    offset: int = 0
+
+
+def hole(name: str) -> None:
+    """A place in a template that generated statements replace."""
+    raise AssertionError(f"hole {name!r} was not filled")
+
+
+def load(p: Pointer, i: int, lanes: int) -> Array:
+    """The ``lanes`` elements from ``p[i]`` on."""
+    return load_partial(p, i, lanes, lanes)
+
+
+def load_partial(p: Pointer, i: int, count: int, lanes: int) -> Array:
+    """The ``count`` elements from ``p[i]`` on, then zeros up to ``lanes``; no element past them is touched."""
+    assert p.array is not None
+    start = p.offset + i
+    assert 0 <= start and start + count <= p.array.size, "read outside the array"
+    vector = np.zeros(lanes, p.array.dtype)
+    vector[:count] = p.array[start : start + count]
+    return vector
+
+
+def store(p: Pointer, i: int, value: Any) -> None:
+    """Write a vector or a scalar from ``p[i]`` on, rounded to the element type."""
+    store_partial(p, i, np.size(value), value)
+
+
+def store_partial(p: Pointer, i: int, count: int, value: Any) -> None:
+    """Write the first ``count`` lanes from ``p[i]`` on."""
+    assert p.array is not None
+    start = p.offset + i
+    assert 0 <= start and start + count <= p.array.size, "write outside the array"
+    p.array[start : start + count] = np.atleast_1d(value)[:count]
+
+
+def read(p: Pointer, i: int) -> np.float64:
+    """``p[i]`` as a row-sized value."""
+    return np.float64(load(p, i, 1)[0])
+
+
+write = store
+
+
+def advance(p: Pointer, elements: int) -> Pointer:
+    """The pointer ``elements`` further."""
+    return Pointer(p.array, p.offset + elements)
+
+
+def is_given(p: Pointer) -> bool:
+    """Whether the pointer is not NULL."""
+    return p.array is not None
+
+
+def f32x(value: float, lanes: int) -> Array:
+    """A float32 vector of equal lanes."""
+    return np.full(lanes, value, np.float32)
+
+
+def f64x(value: float, lanes: int) -> Array:
+    """A float64 vector of equal lanes."""
+    return np.full(lanes, value, np.float64)
+
+
+def as_float32(v: Any) -> Any:
+    """Rounded to float32."""
+    return np.asarray(v).astype(np.float32)[()]
+
+
+def as_float64(v: Any) -> Any:
+    """Converted to float64."""
+    return np.asarray(v).astype(np.float64)[()]
+
+
+def keep_first(v: Array, count: int, fill: float) -> Array:
+    """The first ``count`` lanes, ``fill`` in the others."""
+    return np.where(np.arange(v.size) < count, v, v.dtype.type(fill))
+
+
+def fma(a: Any, b: Any, c: Any) -> Any:
+    """a * b + c; compiled, it is rounded once where the CPU can."""
+    return a * b + c
+
+
+square = np.square
+sqrt = np.sqrt
+exp = np.exp
+log = np.log
+tanh = np.tanh
+absolute = np.abs
+maximum = np.maximum
+minimum = np.minimum
+where = np.where
+
+
+def _in_own_type(function: Callable[[Array], Array]) -> Callable[[Any], Any]:
+    def apply(v: Any) -> Any:
+        return np.asarray(function(np.asarray(v, np.float64))).astype(np.asarray(v).dtype)[()]
+
+    return apply
+
+
+rsqrt = _in_own_type(interpret.UNARY["rsqrt"])
+sigmoid = _in_own_type(interpret.UNARY["sigmoid"])
+erf = _in_own_type(interpret.UNARY["erf"])
+
+
+def total(v: Array) -> np.float64:
+    """The sum of all lanes."""
+    return _folded(v, np.add)
+
+
+def largest(v: Array) -> np.float64:
+    """The largest lane; NaN if any is."""
+    return _folded(v, np.maximum)
+
+
+def _folded(v: Array, combine: Callable[[Array, Array], Array]) -> np.float64:
+    while v.size > 1:
+        v = combine(v[: v.size // 2], v[v.size // 2 :])
+    return np.float64(v[0])
+
+
+def first(v: Array) -> np.float64:
+    """The first lane."""
+    return np.float64(v[0])
+
+
+def fits_float32(v: float) -> bool:
+    """Zero, or a normal float32: a row-sized value that loses nothing but its last bits by rounding."""
+    return bool(v == 0 or np.finfo(np.float32).tiny <= abs(v) <= np.finfo(np.float32).max)
+
+
+def is_finite(v: float) -> bool:
+    """Neither infinite nor NaN."""
+    return bool(np.isfinite(v))

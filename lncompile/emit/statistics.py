@@ -1,0 +1,84 @@
+"""Every row-sized value of a program, in as few passes over the row as its dependencies allow.
+
+A phase is one loop over the features with all reductions that depend on earlier phases alone, followed by the
+row-sized values that are known then.
+"""
+
+from __future__ import annotations
+
+from lncompile.emit import moments
+from lncompile.emit.loops import Left, Row
+from lncompile.ir import MOMENTS, Const, Input, Node, Reduce, operands
+
+_NEUTRAL = {"sum": "0.0", "mean": "0.0", "max": "-INFINITY"}
+
+
+def statistics(row: Row, nodes: list[Node]) -> list[str]:
+    """Lines that compute the reductions over features and the row-sized values among ``nodes``, in program order."""
+    levels = _levels(nodes)
+    lines: list[str] = []
+    for level in range(max(levels.values(), default=0) + 1):
+        now = [node for node in nodes if levels[node] == level]
+        reductions = [node for node in now if isinstance(node, Reduce)]
+        if reductions:
+            lines += _phase(row, reductions)
+        for node in now:
+            if not row.scope.is_vector(node) and not isinstance(node, Const | Input | Reduce):
+                lines += [row.scope.comment(node), f"{row.scope.names[node]} = {row.scope.scalar_text(node)}"]
+    return lines
+
+
+def _levels(nodes: list[Node]) -> dict[Node, int]:
+    """How many passes over the row come before a value; what is not in ``nodes`` is known from the start."""
+    levels: dict[Node, int] = {}
+    for node in nodes:
+        below = max((levels.get(operand, 0) for operand in operands(node)), default=0)
+        levels[node] = below + 1 if isinstance(node, Reduce) else below
+    return levels
+
+
+def _phase(row: Row, reductions: list[Reduce]) -> list[str]:
+    groups = moments.grouped(reductions)
+    plain = [reduction for reduction in reductions if reduction.op not in MOMENTS]
+    values = [reduction.operand for reduction in reductions]
+
+    def step(left: Left) -> list[str]:
+        lines = row.vectors(values, row.width, left)
+        for reduction in plain:
+            lines.append(_accumulated(row, reduction, left))
+        for group in groups:
+            lines += moments.step(row, group, left)
+        return lines
+
+    lines = row.narrow(values)
+    for group in groups:
+        lines += moments.pivot(row, group)
+    for reduction in plain:
+        lines.append(f"{_lanes(row, reduction)} = {row.width.filled(_NEUTRAL[reduction.op])}")
+    lines += row.loop(step)
+    for group in groups:
+        lines += moments.results(row, group)
+    for reduction in plain:
+        lines += [row.scope.comment(reduction), f"{row.scope.names[reduction]} = {_finished(row, reduction)}"]
+        if row.width.dtype == "float32":
+            row.conditions.append(f"is_finite({row.scope.names[reduction]})")
+    return lines
+
+
+def _lanes(row: Row, reduction: Reduce) -> str:
+    return f"{row.scope.names[reduction]}{row.width.suffix}_lanes"
+
+
+def _accumulated(row: Row, reduction: Reduce, left: Left) -> str:
+    lanes = _lanes(row, reduction)
+    if reduction.op != "max" and left is None:
+        return f"{lanes} = {row.scope.added(reduction.operand, lanes, row.width)}"
+    value = moments.kept(row.scope.vector_operand(reduction.operand, row.width), left, _NEUTRAL[reduction.op])
+    return f"{lanes} = maximum({lanes}, {value})" if reduction.op == "max" else f"{lanes} += {value}"
+
+
+def _finished(row: Row, reduction: Reduce) -> str:
+    lanes = _lanes(row, reduction)
+    if reduction.op == "max":
+        return f"largest({lanes})"
+    return f"total({lanes}) / {float(row.features)!r}" if reduction.op == "mean" else f"total({lanes})"

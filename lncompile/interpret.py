@@ -1,0 +1,111 @@
+"""Programs executed by NumPy in float64: the meaning of the IR, and the oracle of the test suite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from lncompile.dtypes import TABLE
+from lncompile.errors import CompilerBug
+from lncompile.ir import Binary, Cast, Const, Input, Node, Program, Reduce, Select, Unary
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_erf = np.vectorize(math.erf, otypes=[float])
+
+UNARY: dict[str, Callable[[Array], Array]] = {
+    "neg": np.negative,
+    "square": np.square,
+    "sqrt": np.sqrt,
+    "rsqrt": lambda v: 1.0 / np.sqrt(v),
+    "exp": np.exp,
+    "log": np.log,
+    "tanh": np.tanh,
+    "sigmoid": lambda v: np.exp(-np.logaddexp(0.0, -v)),
+    "erf": _erf,
+    "abs": np.abs,
+}
+BINARY: dict[str, Callable[[Array, Array], Array]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+}
+
+
+def interpret(program: Program, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Run ``program`` on ``arrays`` (by input name, one dimension for each axis) in float64.
+
+    Returns the outputs by name, each with one dimension for each of its ``dims``, in float64: not rounded
+    to the output's dtype.
+    """
+    order = {axis.name: position for position, axis in enumerate(program.axes)}
+    sizes = {axis.name: axis.size for axis in program.axes}
+    for node in program.inputs:
+        sizes.update(zip(node.dims, arrays[node.name].shape, strict=True))
+    values: dict[Node, Array] = {}
+    with np.errstate(all="ignore"):
+        for node in program.nodes:
+            values[node] = _value(node, values, arrays, order)
+    results = {}
+    for output in program.outputs:
+        shape = tuple(sizes[axis.name] if axis.name in output.dims else 1 for axis in program.axes)
+        full = np.broadcast_to(values[output.value], tuple(size or 0 for size in shape))
+        kept = [axis.name for axis in program.axes if axis.name in output.dims]
+        squeezed = full.reshape([sizes[name] or 0 for name in kept])
+        results[output.name] = squeezed.transpose([kept.index(name) for name in output.dims]).copy()
+    return results
+
+
+def _value(node: Node, values: dict[Node, Array], arrays: Mapping[str, Array], order: dict[str, int]) -> Array:
+    match node:
+        case Input():
+            return _expanded(np.asarray(arrays[node.name], dtype=np.float64), node.dims, order)
+        case Const():
+            return np.asarray(node.value)
+        case Unary(op, operand):
+            return UNARY[op](values[operand])
+        case Binary(op, left, right):
+            return BINARY[op](values[left], values[right])
+        case Select(condition, chosen, other):
+            return np.where(values[condition], values[chosen], values[other])
+        case Reduce(op, operand, over):
+            return _reduce(op, values[operand], tuple(order[name] for name in over))
+        case Cast(operand, dtype):
+            return values[operand].astype(TABLE[dtype].numpy).astype(np.float64)
+
+
+def _expanded(array: Array, dims: tuple[str, ...], order: dict[str, int]) -> Array:
+    # Every value has one dimension for each axis of the program, of size 1 where it does not vary.
+    by_position = sorted(range(len(dims)), key=lambda at: order[dims[at]])
+    shape = [1] * len(order)
+    for at in by_position:
+        shape[order[dims[at]]] = array.shape[at]
+    return array.transpose(by_position).reshape(shape)
+
+
+def _reduce(op: str, value: Array, over: tuple[int, ...]) -> Array:
+    match op:
+        case "sum":
+            return value.sum(axis=over, keepdims=True)
+        case "mean" | "mean_high":
+            return value.mean(axis=over, keepdims=True)
+        case "mean_low":
+            return (value - value.mean(axis=over, keepdims=True)).mean(axis=over, keepdims=True)
+        case "variance":
+            return np.square(value - value.mean(axis=over, keepdims=True)).mean(axis=over, keepdims=True)
+        case "max":
+            return value.max(axis=over, keepdims=True)
+        case _:
+            raise CompilerBug(f"unknown reduction {op}")

@@ -1,0 +1,351 @@
+"""The intermediate representation: a program of eight node types over named axes.
+
+    node    := Input | Const | Unary | Binary | Select | Reduce | Cast
+    program := Input* Output*
+
+Every node carries the set of axes that it varies over; a value that lacks an axis is the same all along it,
+so broadcasting is never written down. Nodes are compared by identity and shared, so a program is a graph;
+:class:`Interner` builds each distinct node once, which makes every rewrite eliminate common subexpressions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from lncompile.interface import Role
+
+Axes = frozenset[str]
+Kind = Literal["real", "bool"]
+
+#: op -> how it prints.
+UNARY = {
+    "neg": "-{}",
+    "square": "square({})",
+    "sqrt": "sqrt({})",
+    "rsqrt": "rsqrt({})",
+    "exp": "exp({})",
+    "log": "log({})",
+    "tanh": "tanh({})",
+    "sigmoid": "sigmoid({})",
+    "erf": "erf({})",
+    "abs": "abs({})",
+}
+ARITHMETIC = {
+    "add": "{} + {}",
+    "sub": "{} - {}",
+    "mul": "{} * {}",
+    "div": "{} / {}",
+    "maximum": "maximum({}, {})",
+    "minimum": "minimum({}, {})",
+}
+COMPARE = {"lt": "{} < {}", "le": "{} <= {}", "gt": "{} > {}", "ge": "{} >= {}", "eq": "{} == {}", "ne": "{} != {}"}
+BINARY = ARITHMETIC | COMPARE
+
+#: Reductions of the language, and the parts of one moments reduction (``passes/moments.py``):
+#: ``mean_high`` is the mean rounded, ``mean_low`` what the rounding lost, ``variance`` the mean squared deviation.
+MOMENTS = ("mean_high", "mean_low", "variance")
+REDUCE = ("sum", "mean", "max", *MOMENTS)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Input:
+    """An array given to the program; ``dims`` are its axes in their order in memory."""
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    role: Role = "input"
+    of: str | None = None
+    axes: Axes = field(init=False)
+    kind: Kind = "real"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", frozenset(self.dims))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Const:
+    """A number, or a truth value, known when compiling."""
+
+    value: float | bool
+    axes: Axes = frozenset()
+    kind: Kind = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", "bool" if isinstance(self.value, bool) else "real")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Unary:
+    """An elementwise function of one value."""
+
+    op: str
+    operand: Node
+    label: str = ""
+    axes: Axes = field(init=False)
+    kind: Kind = "real"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", self.operand.axes)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Binary:
+    """An elementwise function of two values; comparisons give truth values."""
+
+    op: str
+    left: Node
+    right: Node
+    label: str = ""
+    axes: Axes = field(init=False)
+    kind: Kind = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", self.left.axes | self.right.axes)
+        object.__setattr__(self, "kind", "bool" if self.op in COMPARE else "real")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Select:
+    """``chosen`` where ``condition`` holds and ``other`` elsewhere."""
+
+    condition: Node
+    chosen: Node
+    other: Node
+    label: str = ""
+    axes: Axes = field(init=False)
+    kind: Kind = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", self.condition.axes | self.chosen.axes | self.other.axes)
+        object.__setattr__(self, "kind", self.chosen.kind)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Reduce:
+    """A statistic of a value over some of its axes."""
+
+    op: str
+    operand: Node
+    over: Axes
+    label: str = ""
+    axes: Axes = field(init=False)
+    kind: Kind = "real"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", self.operand.axes - self.over)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Cast:
+    """The value rounded to ``dtype``; arithmetic goes on in the program's compute type."""
+
+    operand: Node
+    dtype: str
+    label: str = ""
+    axes: Axes = field(init=False)
+    kind: Kind = "real"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", self.operand.axes)
+
+
+Node = Input | Const | Unary | Binary | Select | Reduce | Cast
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Output:
+    """An array that the program fills; ``value`` is repeated along those of ``dims`` that it does not vary over."""
+
+    name: str
+    value: Node
+    dims: tuple[str, ...]
+    dtype: str
+    role: Role = "output"
+    of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A named axis: batch axes have sizes known at the call alone, feature axes when compiling."""
+
+    name: str
+    feature: bool
+    size: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Inputs, outputs and the axes of the first input in their order in memory."""
+
+    name: str
+    axes: tuple[Axis, ...]
+    compute: str
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+
+    @property
+    def features(self) -> Axes:
+        """The names of the feature axes."""
+        return frozenset(axis.name for axis in self.axes if axis.feature)
+
+    @property
+    def batch(self) -> Axes:
+        """The names of the batch axes."""
+        return frozenset(axis.name for axis in self.axes if not axis.feature)
+
+    def count(self, over: Axes) -> int:
+        """The number of positions along feature axes: what a mean divides by."""
+        product = 1
+        for axis in self.axes:
+            if axis.name in over:
+                assert axis.size is not None, f"the size of batch axis {axis.name} is not known when compiling"
+                product *= axis.size
+        return product
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Every node that an output depends on, operands before users."""
+        return topological(output.value for output in self.outputs)
+
+
+def operands(node: Node) -> tuple[Node, ...]:
+    """The values that a node is computed from."""
+    match node:
+        case Input() | Const():
+            return ()
+        case Unary() | Reduce() | Cast():
+            return (node.operand,)
+        case Binary():
+            return (node.left, node.right)
+        case Select():
+            return (node.condition, node.chosen, node.other)
+
+
+def with_operands(node: Node, new: tuple[Node, ...]) -> Node:
+    """The same operation on other operands; the same node where they are the same."""
+    if all(a is b for a, b in zip(operands(node), new, strict=True)):
+        return node
+    match node:
+        case Input() | Const():
+            return node
+        case Unary():
+            return Unary(node.op, new[0], node.label)
+        case Reduce():
+            return Reduce(node.op, new[0], node.over, node.label)
+        case Cast():
+            return Cast(new[0], node.dtype, node.label)
+        case Binary():
+            return Binary(node.op, new[0], new[1], node.label)
+        case Select():
+            return Select(new[0], new[1], new[2], node.label)
+
+
+def label_of(node: Node) -> str:
+    """The name that the equation gives to a value, or ''."""
+    match node:
+        case Input():
+            return node.name
+        case Const():
+            return ""
+        case _:
+            return node.label
+
+
+def with_label(node: Node, label: str) -> Node:
+    """``node`` under a name, if it has none yet."""
+    if not label or isinstance(node, Input | Const) or node.label:
+        return node
+    return replace(node, label=label)
+
+
+def topological(roots: Iterable[Node]) -> list[Node]:
+    """The roots and all that they depend on, operands before users, in a reproducible order."""
+    order: dict[Node, None] = {}
+    stack: list[tuple[Node, bool]] = [(root, False) for root in reversed(list(roots))]
+    while stack:
+        node, ready = stack.pop()
+        if node in order:
+            continue
+        if ready:
+            order[node] = None
+        else:
+            stack.append((node, True))
+            stack.extend((operand, False) for operand in reversed(operands(node)))
+    return list(order)
+
+
+def use_counts(program: Program) -> dict[Node, int]:
+    """How many nodes and outputs use each node."""
+    counts: dict[Node, int] = {}
+    for node in program.nodes:
+        for operand in operands(node):
+            counts[operand] = counts.get(operand, 0) + 1
+    for output in program.outputs:
+        counts[output.value] = counts.get(output.value, 0) + 1
+    return counts
+
+
+def depending_on(nodes: Iterable[Node], is_source: Callable[[Node], bool]) -> set[Node]:
+    """Those of ``nodes`` (operands before users) that are a source or depend on one."""
+    reached: set[Node] = set()
+    for node in nodes:
+        if is_source(node) or any(operand in reached for operand in operands(node)):
+            reached.add(node)
+    return reached
+
+
+class Interner:
+    """Builds each distinct node once: equal operations on the same operands are the same object."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, Node] = {}
+
+    def __call__(self, node: Node) -> Node:
+        """The one node equal to ``node``, whose operands are interned already."""
+        return self._known.setdefault(_key(node), node)
+
+
+def _key(node: Node) -> object:
+    # Operands by identity: they are interned before their users. Labels do not make values different.
+    match node:
+        case Input():
+            return ("input", node.name)
+        case Const():
+            return ("const", repr(node.value))
+        case Unary():
+            return (node.op, id(node.operand))
+        case Reduce():
+            return (node.op, id(node.operand), node.over)
+        case Cast():
+            return ("cast", id(node.operand), node.dtype)
+        case Binary():
+            return (node.op, id(node.left), id(node.right))
+        case Select():
+            return ("select", id(node.condition), id(node.chosen), id(node.other))
+
+
+def rewrite(program: Program, rule: Callable[[Node], Node | None]) -> Program:
+    """One sweep over the program, operands first: each node is replaced by what ``rule`` makes of it, if anything.
+
+    What a rule returns may contain new nodes; they are interned, and a later sweep sees them.
+    """
+    intern = Interner()
+    interned: dict[Node, Node] = {}
+    mapped: dict[Node, Node] = {}
+
+    def settle(node: Node) -> Node:
+        for part in topological([node]):
+            if part not in interned:
+                fixed = intern(with_operands(part, tuple(interned[operand] for operand in operands(part))))
+                interned[part] = interned[fixed] = fixed
+        return interned[node]
+
+    for node in program.nodes:
+        rebuilt = settle(with_operands(node, tuple(mapped[operand] for operand in operands(node))))
+        replacement = rule(rebuilt)
+        mapped[node] = rebuilt if replacement is None else settle(with_label(replacement, label_of(node)))
+    outputs = tuple(replace(output, value=mapped[output.value]) for output in program.outputs)
+    return replace(program, outputs=outputs)

@@ -1,0 +1,61 @@
+"""Adjacent axes that every array and every reduction treats alike become one.
+
+    x [n h w d], weight [d]                      -->    x [n*h*w d], weight [d]
+    x [... h d], mean[h d](x), weight [h d]      -->    x [... h*d], mean[h*d](x), weight [h*d]
+
+Then every norm on every layout is one of a handful of loop forms, and a schedule looks at two or three axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+from lncompile.ir import Axis, Input, Node, Output, Program, Reduce, operands, with_operands
+
+
+def collapse(program: Program) -> Program:
+    """``program`` over as few axes as possible; a merged axis is called after its parts, ``h*d``."""
+    for left, right in zip(program.axes, program.axes[1:], strict=False):
+        if left.feature == right.feature and _always_together(left.name, right.name, program):
+            return collapse(_merged(left, right, program))
+    return program
+
+
+def _always_together(left: str, right: str, program: Program) -> bool:
+    arrays = [node.dims for node in program.inputs] + [output.dims for output in program.outputs]
+    for dims in arrays:
+        if (left in dims) != (right in dims):
+            return False
+        if left in dims and dims.index(right) != dims.index(left) + 1:
+            return False
+    return all(
+        (left in node.over) == (right in node.over) for node in program.nodes if isinstance(node, Reduce)
+    )
+
+
+def _merged(left: Axis, right: Axis, program: Program) -> Program:
+    name = f"{left.name}*{right.name}"
+    sizes = (left.size, right.size)
+    size = None if None in sizes else prod(size for size in sizes if size is not None)
+
+    def dims(old: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name if axis == left.name else axis for axis in old if axis != right.name)
+
+    inputs = {node: replace(node, dims=dims(node.dims)) for node in program.inputs}
+    mapped: dict[Node, Node] = {}
+    for node in program.nodes:
+        if isinstance(node, Input):
+            mapped[node] = inputs[node]
+            continue
+        new = with_operands(node, tuple(mapped[operand] for operand in operands(node)))
+        if isinstance(new, Reduce) and left.name in new.over:
+            new = Reduce(new.op, new.operand, new.over - {left.name, right.name} | {name}, new.label)
+        mapped[node] = new
+    axes = tuple(
+        Axis(name, left.feature, size) if axis is left else axis for axis in program.axes if axis is not right
+    )
+    outputs = tuple(
+        Output(out.name, mapped[out.value], dims(out.dims), out.dtype, out.role, out.of) for out in program.outputs
+    )
+    return Program(program.name, axes, program.compute, tuple(inputs.values()), outputs)

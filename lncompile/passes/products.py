@@ -1,0 +1,91 @@
+"""One order for products: the constant meets the narrowest factors first, the widest values come last.
+
+    ((k * 2.0) * c) * r   -->   c * ((k * r) * 2.0)        with k and r one value a row, c one value an element
+
+so that a loop over elements multiplies once by what is the same all along it. A sign moves into the constant,
+or out of the product.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from itertools import groupby
+
+from lncompile.ir import Binary, Const, Node, Unary
+
+
+def ordered_product(node: Node, used_once: set[Node]) -> Node | None:
+    """The product ``node`` in that order; None where it is no product, or ordered already.
+
+    Inner products are taken apart only where nothing else uses them.
+    """
+    if not (isinstance(node, Binary) and node.op == "mul"):
+        return None
+    factors, constant = _factors(node, used_once)
+    result = _joined(factors, abs(constant))
+    if constant < 0:
+        result = _negated(result)
+    return None if _equal(result, node) else result
+
+
+def _factors(node: Node, used_once: set[Node]) -> tuple[list[Node], float]:
+    """The factors of a product in their order, and the product of its constants and signs."""
+    factors: list[Node] = []
+    constants: list[float] = []
+    stack: list[Node] = [node]
+    while stack:
+        part = stack.pop()
+        match part:
+            case Const(value):
+                constants.append(value)
+            case Unary("neg", value):
+                constants.append(-1.0)
+                stack.append(value)
+            case Binary("mul", left, right) if part is node or part in used_once:
+                stack += [right, left]
+            case _:
+                factors.append(part)
+    return factors, math.prod(constants)
+
+
+def _joined(factors: list[Node], constant: float) -> Node:
+    """Factors over the same axes first, then each product into the narrowest one that varies over all its axes."""
+    pending: list[Node] = [] if constant == 1.0 else [Const(constant)]
+    for _, group in groupby(sorted(factors, key=_width), key=_width):
+        product = reduce(_times, group)
+        within = [narrow for narrow in pending if narrow.axes < product.axes]
+        pending = [narrow for narrow in pending if narrow not in within]
+        pending.append(reduce(_times, within, product))
+    return reduce(_times, reversed(pending)) if pending else Const(constant)
+
+
+def _width(factor: Node) -> tuple[int, list[str]]:
+    return len(factor.axes), sorted(factor.axes)
+
+
+def _times(left: Node, right: Node) -> Node:
+    return Binary("mul", left, right)
+
+
+def _negated(node: Node) -> Node:
+    """-node, the sign in the constant where there is one."""
+    match node:
+        case Const(value):
+            return Const(-value)
+        case Binary("mul", factor, rest) if isinstance(rest, Binary | Const):
+            negated = _negated(rest)
+            if not isinstance(negated, Unary):
+                return Binary("mul", factor, negated)
+    return Unary("neg", node)
+
+
+def _equal(a: Node, b: Node) -> bool:
+    match a, b:
+        case Binary("mul", a_left, a_right), Binary("mul", b_left, b_right):
+            return a is b or (_equal(a_left, b_left) and _equal(a_right, b_right))
+        case Const(x), Const(y):
+            return x == y
+        case Unary("neg", x), Unary("neg", y):
+            return _equal(x, y)
+    return a is b

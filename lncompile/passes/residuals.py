@@ -1,0 +1,91 @@
+"""Cuts the joint program in two: what the forward computes and keeps, what the backward computes from it.
+
+    y  = c * rstd                         forward:   y, rstd        backward:   c  = x - mean (again, from x)
+    dx = f(dy, c, rstd)            -->    mean kept                             dx = f(dy, c, rstd)
+
+A value that has been reduced over features and still varies over batch axes is one number a row: it is saved.
+Element-sized values are computed again from the inputs, which costs arithmetic that the memory traffic hides;
+values without batch axes are computed again because that is cheaper than passing them on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lncompile.ir import Input, Node, Output, Program, Reduce, depending_on, operands, with_operands
+from lncompile.printer import names_of
+
+
+def residuals(joint: Program) -> tuple[Program, Program]:
+    """The forward program, with saved outputs, and the backward program, with the same as inputs."""
+    order = joint.nodes
+    from_cotangent = depending_on(order, lambda node: isinstance(node, Input) and node.role == "cotangent")
+    reduced = depending_on(order, lambda node: isinstance(node, Reduce))
+    saved = _frontier(joint, from_cotangent, reduced)
+    names = names_of(joint, frozenset({"row", "rows"}))
+    stand_ins = {node: _saved_input(node, names[node], joint) for node in saved}
+
+    gradients = tuple(output for output in joint.outputs if output.role == "gradient")
+    forward = replace(
+        joint,
+        inputs=tuple(node for node in joint.inputs if node.role == "input"),
+        outputs=tuple(output for output in joint.outputs if output.role == "output")
+        + tuple(Output(s.name, node, s.dims, s.dtype, "saved") for node, s in stand_ins.items()),
+    )
+    mapped: dict[Node, Node] = dict(stand_ins)
+    for node in order:
+        if node not in mapped:
+            mapped[node] = with_operands(node, tuple(mapped[operand] for operand in operands(node)))
+    backward = replace(
+        joint,
+        inputs=joint.inputs + tuple(stand_ins.values()),
+        outputs=tuple(replace(output, value=mapped[output.value]) for output in gradients),
+    )
+    return forward, backward
+
+
+def _frontier(joint: Program, from_cotangent: set[Node], reduced: set[Node]) -> list[Node]:
+    """The row-sized values at which the walk from the gradients to the inputs stops, in program order."""
+    found: set[Node] = set()
+    seen: set[Node] = set()
+    stack = [output.value for output in joint.outputs if output.role == "gradient"]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node in reduced and node not in from_cotangent and node.axes and node.axes <= joint.batch:
+            found.add(node)
+        else:
+            stack.extend(operands(node))
+    return _fewest(joint, found)
+
+
+def _fewest(joint: Program, found: set[Node]) -> list[Node]:
+    """``found``, or the reductions that give it where those are fewer: 1/std and 1/std**2 both follow from the variance."""
+    reductions: set[Node] = set()
+    stack = list(found)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Reduce) and node.axes:
+            reductions.add(node)
+        else:
+            stack.extend(operands(node))
+    direct = {node for node in found if not _follows_from(node, found)}
+    saved = reductions if len(reductions) < len(direct) else direct
+    return [node for node in joint.nodes if node in saved]
+
+
+def _follows_from(node: Node, found: set[Node]) -> bool:
+    """Whether other saved values give this one without a reduction: the square of a saved value is not saved."""
+    if isinstance(node, Reduce | Input):
+        return False
+    return all(operand in found or _follows_from(operand, found) for operand in operands(node))
+
+
+def _saved_input(node: Node, name: str, joint: Program) -> Input:
+    dims = tuple(axis.name for axis in joint.axes if axis.name in node.axes)
+    taken = {n.name for n in joint.inputs} | {output.name for output in joint.outputs}
+    while name in taken:
+        name += "_saved"
+    return Input(name, dims, joint.compute, "saved")

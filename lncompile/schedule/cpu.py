@@ -1,0 +1,63 @@
+"""How the CPU's loop forms are laid out: a frozen dataclass a form, and the heuristic that fills it.
+
+Every constant stands beside its reason; ``benchmarks/NOTES.md`` holds the measurements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from lncompile.dtypes import TABLE
+
+
+@dataclass(frozen=True)
+class RowsSchedule:
+    """Rows whose features lie side by side.
+
+    ``statistics_lanes`` and ``element_lanes`` are the widths of the vectors in the loops that reduce and in the
+    loop that writes; ``careful_lanes`` that of the float64 path; ``pivot_lanes`` how many of a row's first
+    elements give the pivot of its moments; ``block_rows`` how many rows add up into one partial sum of the
+    gradients of parameters; ``combine_lanes`` the width of the loop that adds the partial sums.
+    """
+
+    statistics_lanes: int
+    element_lanes: int
+    careful_lanes: int
+    pivot_lanes: int
+    block_rows: int
+    combine_lanes: int
+
+    def show(self) -> str:
+        """The schedule as text, a line a field."""
+        return "rows\n" + "".join(f"  {name:<17} {value}\n" for name, value in asdict(self).items())
+
+
+def heuristic(features: int, compute: str, vector_bytes: int) -> RowsSchedule:
+    """The schedule for rows of ``features`` elements on a CPU with registers of ``vector_bytes``."""
+    register = vector_bytes // TABLE[compute].itemsize
+    # Additions have a latency of 4 cycles and two start in each: 8 in flight, two sums a vector, so 4 registers.
+    statistics = _lanes(4 * register, features)
+    # Two registers a step hide the loop's own instructions; more would spill where an equation is long.
+    element = _lanes(2 * register, features)
+    return RowsSchedule(
+        statistics_lanes=statistics,
+        element_lanes=element,
+        careful_lanes=_lanes(max(2, vector_bytes // 8), features),
+        pivot_lanes=min(16, 1 << (max(features, 1).bit_length() - 1)),
+        block_rows=_block_rows(features),
+        combine_lanes=_lanes(max(2, vector_bytes // 8), features),
+    )
+
+
+def _lanes(wanted: int, features: int) -> int:
+    """``wanted``, or the power of two that holds all features where those are fewer: then there is no loop."""
+    return min(wanted, 1 << max(features - 1, 0).bit_length())
+
+
+def _block_rows(features: int) -> int:
+    """Rows a block: about 64 Ki elements, so that partial sums are a percent of the traffic and 8 threads have work.
+
+    Never more than 1024: a sum of float32 loses a bit with every fourfold growth.
+    """
+    rows = 65536 // max(features, 1)
+    return max(8, min(1024, 1 << max(rows, 1).bit_length() - 1))

@@ -1,0 +1,13 @@
+"""A row in the compute type; in float64 where its statistics leave the range of the compute type."""
+
+from lncompile.emit.standins import hole
+
+
+def row_with_fallback():
+    hole("pointers")
+    hole("statistics")
+    if ordinary:  # noqa: F821 - made by the statistics
+        hole("elements")
+    else:
+        hole("careful")
+    hole("results")
