@@ -1,9 +1,9 @@
 """Fits the polynomials of ``lncompile/backends/cpu/vecmath.py`` and prints them with their errors.
 
-Run as ``python benchmarks/fit_vecmath.py`` with mpmath installed; it takes some seconds. Each fit minimises the
-largest weighted error over an interval with the exchange algorithm of Remez (E. W. Cheney, Introduction to
-Approximation Theory, chapter 3), on a grid dense enough for polynomials of these degrees. tanh needs no fit: its
-coefficients are those of a continued fraction.
+Run as ``python benchmarks/fit_vecmath.py`` with mpmath installed; it takes some seconds. Each fit minimises
+the largest weighted error over an interval with the exchange algorithm of Remez (E. W. Cheney, Introduction
+to Approximation Theory, chapter 3), on a grid dense enough for polynomials of these degrees. tanh needs no
+fit: its coefficients are those of a continued fraction.
 """
 
 from __future__ import annotations

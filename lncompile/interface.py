@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Role = Literal["input", "output", "saved", "cotangent", "gradient", "workspace"]
+Role = Literal["input", "absent", "output", "saved", "cotangent", "gradient", "workspace"]
 
 #: Roles that a call writes to.
 WRITTEN: frozenset[Role] = frozenset({"output", "saved", "gradient", "workspace"})
@@ -27,7 +27,8 @@ class Buffer:
     string names a batch axis whose size is known at the call alone; ``"..."`` stands for any number of
     dimensions and occurs at most once. Buffers that share a name share the sizes. A ``workspace`` is
     one-dimensional, its single dim a C expression over the names of sizes (its number of elements).
-    An absent ``optional`` buffer is passed as NULL.
+    An ``optional`` buffer that is None, or left out at the end, is passed as NULL. One of role ``absent`` keeps the
+    place of an argument that the code does without: it takes None alone, and no call has it.
     """
 
     name: str

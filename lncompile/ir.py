@@ -185,6 +185,7 @@ class Program:
     compute: str
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
+    returns_tuple: bool = False
 
     @property
     def features(self) -> Axes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -123,7 +123,8 @@ def trace(
     returned, names = _run(equation, values, constants)
     outputs = _outputs(equation, returned, names, context, out_dtype or dtypes[inputs[0].name], set(by_name))
     axes = tuple(ir.Axis(name, name in pattern.features, sizes.get(name)) for name in pattern.axes)
-    program = ir.Program(equation.name, axes, compute_dtype(dtypes.values()), inputs, outputs)
+    compute = compute_dtype(dtypes.values())
+    program = ir.Program(equation.name, axes, compute, inputs, outputs, isinstance(returned, tuple))
     return _labelled(program, names)
 
 
@@ -190,7 +191,5 @@ def _labelled(program: ir.Program, names: Mapping[ir.Node, str]) -> ir.Program:
     for node in program.nodes:
         rebuilt = ir.with_operands(node, tuple(mapped[operand] for operand in ir.operands(node)))
         mapped[node] = ir.with_label(rebuilt, names.get(node, ""))
-    outputs = tuple(
-        ir.Output(out.name, mapped[out.value], out.dims, out.dtype, out.role, out.of) for out in program.outputs
-    )
-    return ir.Program(program.name, program.axes, program.compute, program.inputs, outputs)
+    outputs = tuple(replace(out, value=mapped[out.value]) for out in program.outputs)
+    return replace(program, outputs=outputs)

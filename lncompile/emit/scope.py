@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from lncompile.emit.names import RESERVED, SUFFIXES
 from lncompile.ir import (
     Binary,
     Cast,
@@ -29,13 +30,6 @@ from lncompile.ir import (
 )
 from lncompile.printer import expression, names_of
 
-#: Words that a kernel uses for itself.
-RESERVED = frozenset(
-    """begin end row rows block blocks tile i ordinary keep sums partial partial_scalars
-    load load_partial store store_partial read write advance is_given f32x f64x as_float32 as_float64 keep_first
-    fma square sqrt rsqrt exp log tanh sigmoid erf absolute maximum minimum where total largest first
-    fits_float32 is_finite INFINITY NAN min range""".split()
-)
 _FUNCTIONS = {"abs": "absolute"}
 _OPERATORS = {
     "add": "+",
@@ -73,9 +67,9 @@ class Scope:
 
     def __init__(self, program: Program, vector_axis: str | None) -> None:
         arrays = [*program.inputs, *program.outputs]
-        derived = {f"{array.name}{suffix}" for array in arrays for suffix in ("_i", "_row", "_wide", "_f32", "_value")}
+        derived = {f"{array.name}{suffix}" for array in arrays for suffix in SUFFIXES}
         self.program = program
-        self.names = names_of(program, RESERVED | derived | {array.name for array in arrays})
+        self.names = names_of(program, RESERVED | derived)
         self._vector_axis = vector_axis
         outputs = {output.name for output in program.outputs}
         for node, name in self.names.items():

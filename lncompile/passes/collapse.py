@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from lncompile.ir import Axis, Input, Node, Output, Program, Reduce, operands, with_operands
+from lncompile.ir import Axis, Input, Node, Program, Reduce, operands, with_operands
 
 
 def collapse(program: Program) -> Program:
@@ -55,7 +55,5 @@ def _merged(left: Axis, right: Axis, program: Program) -> Program:
     axes = tuple(
         Axis(name, left.feature, size) if axis is left else axis for axis in program.axes if axis is not right
     )
-    outputs = tuple(
-        Output(out.name, mapped[out.value], dims(out.dims), out.dtype, out.role, out.of) for out in program.outputs
-    )
-    return Program(program.name, axes, program.compute, tuple(inputs.values()), outputs)
+    outputs = tuple(replace(out, value=mapped[out.value], dims=dims(out.dims)) for out in program.outputs)
+    return replace(program, axes=axes, inputs=tuple(inputs.values()), outputs=outputs)

@@ -67,6 +67,7 @@ class PhaseRunner:
         """
         if self.entry(*arrays) is None:
             return
+        arrays = [*arrays, *[None] * (len(self.phase.buffers) - len(arrays))]
         sizes = accepts(self.phase, arrays)
         if sizes is None:
             raise CompilerBug(f"{self.phase.entry}: the arrays do not fit: {[_describe(a) for a in arrays]}")
@@ -76,7 +77,7 @@ class PhaseRunner:
         sizes = accepts(self.phase, arrays)
         if sizes is None:
             return NotImplemented
-        self._execute(arrays, sizes)  # type: ignore[arg-type]
+        self._execute([*arrays, *[None] * (len(self.phase.buffers) - len(arrays))], sizes)  # type: ignore[list-item]
         return None
 
     def _execute(self, arrays: Sequence[Array | None], sizes: dict[str, int]) -> None:
@@ -102,17 +103,24 @@ class PhaseRunner:
 
 def accepts(phase: Phase, arrays: Sequence[object]) -> dict[str, int] | None:
     """What an entry point checks: the sizes by name if ``arrays`` are what it takes, else None."""
-    if len(arrays) != len(phase.buffers):
+    if not required_count(phase) <= len(arrays) <= len(phase.buffers):
         return None
+    arrays = [*arrays, *[None] * (len(phase.buffers) - len(arrays))]
     fitting: list[Array | None] = []
     for buffer, array in zip(phase.buffers, arrays, strict=True):
-        if array is None and buffer.optional:
+        if array is None and (buffer.optional or buffer.role == "absent"):
             fitting.append(None)
-        elif type(array) is np.ndarray and _fits(buffer, array):
+        elif type(array) is np.ndarray and buffer.role != "absent" and _fits(buffer, array):
             fitting.append(array)
         else:
             return None
     return None if overlapping(phase, fitting) else bind(phase, fitting)
+
+
+def required_count(phase: Phase) -> int:
+    """How many arguments an entry point takes at least: optional ones at the end may be left out."""
+    firm = [at for at, buffer in enumerate(phase.buffers) if not buffer.optional and buffer.role != "absent"]
+    return firm[-1] + 1 if firm else 0
 
 
 def bind(phase: Phase, arrays: Sequence[Array | None]) -> dict[str, int] | None:
@@ -128,7 +136,9 @@ def bind(phase: Phase, arrays: Sequence[Array | None]) -> dict[str, int] | None:
     axes = match_axes(phase, arrays)
     if axes is None or any(axis not in axes for size in phase.sizes for axis in size.axes):
         return None
-    sizes = {size.name: math.prod(n for axis in size.axes for n in axes[axis]) for size in phase.sizes}
+    sizes = {
+        size.name: size.factor * math.prod(n for axis in size.axes for n in axes[axis]) for size in phase.sizes
+    }
     for buffer, array in zip(phase.buffers, arrays, strict=True):
         if buffer.role != "workspace" or array is None:
             continue

@@ -20,7 +20,7 @@ from typing import Any
 from llvmlite import ir
 
 from lncompile.backends.cpu import runtime
-from lncompile.backends.cpu.calls import fold, may_coincide, workspace_expression
+from lncompile.backends.cpu.calls import fold, may_coincide, required_count, workspace_expression
 from lncompile.backends.cpu.runtime import Slot
 from lncompile.dtypes import TABLE
 from lncompile.errors import CompilerBug
@@ -93,12 +93,21 @@ class _Entry:
 
     def _check_types(self) -> list[_Argument]:
         _, objects, count = self.function.args
-        self._require(self.build.icmp_signed("==", count, _int(len(self.phase.buffers))))
+        least, most = required_count(self.phase), len(self.phase.buffers)
+        self._require(self.build.icmp_signed(">=", count, _int(least)))
+        self._require(self.build.icmp_signed("<=", count, _int(most)))
         self._settle("counted")
         ndarray, none = self._slot(Slot.NDARRAY, _POINTER), self._slot(Slot.NONE, _POINTER)
         arguments = []
         for index, buffer in enumerate(self.phase.buffers):
-            argument = _Argument(buffer, self._field(objects, 8 * index, _POINTER, buffer.name))
+            place = self._place(objects, _int(index))
+            if index >= least:
+                given = self.build.icmp_signed("<", _int(index), count)
+                place = self.build.select(given, place, self._place(self.table, _int(Slot.NONE)))
+            argument = _Argument(buffer, self.build.load(place, typ=_POINTER, name=buffer.name))
+            if buffer.role == "absent":
+                self._require(self.build.icmp_unsigned("==", argument.object, none))
+                continue
             type_ = self._field(argument.object, runtime.OBJECT_TYPE, _POINTER)
             right = self.build.icmp_unsigned("==", type_, ndarray)
             if buffer.optional:
@@ -192,7 +201,11 @@ class _Entry:
     def _bind_sizes(self) -> None:
         known = {*self.axes}
         wanted = {
-            n for b in self.phase.buffers if b.role != "workspace" for n in b.dims if isinstance(n, str)
+            n
+            for b in self.phase.buffers
+            if b.role not in ("workspace", "absent")
+            for n in b.dims
+            if isinstance(n, str)
         }
         wanted.update(axis for size in self.phase.sizes for axis in size.axes)
         if not wanted <= known:
@@ -200,7 +213,7 @@ class _Entry:
                 f"{self.phase.entry}: no array that is always given has the axes {wanted - known}"
             )
         for size in self.phase.sizes:
-            self.sizes[size.name] = self._product([self.axes[axis] for axis in size.axes])
+            self.sizes[size.name] = self._product([_int(size.factor), *(self.axes[axis] for axis in size.axes)])
 
     def _check_extent(self, argument: _Argument) -> None:
         buffer = argument.buffer

@@ -105,8 +105,8 @@ def load(typing_context: Any, pointer: Any, index: Any, lanes: Any) -> Any:
     kind = Vector(pointer.dtype, _literal(lanes))
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = builder.gep(args[0], [args[1]], source_etype=_stored(context, pointer))
-        return builder.load(address, typ=context.get_value_type(kind), align=_alignment(context, pointer))
+        address = _address(context, builder, args, kind)
+        return builder.load(address, align=_alignment(pointer))
 
     return kind(pointer, types.int64, lanes), generate
 
@@ -116,10 +116,10 @@ def load_partial(typing_context: Any, pointer: Any, index: Any, count: Any, lane
     kind = Vector(pointer.dtype, _literal(lanes))
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = builder.gep(args[0], [args[1]], source_etype=_stored(context, pointer))
         vector = context.get_value_type(kind)
+        address = _address(context, builder, args, kind)
         mask = _first_lanes(builder, args[2], kind.lanes)
-        arguments = [address, I32(_alignment(context, pointer)), mask, lir.Constant(vector, None)]
+        arguments = [address, I32(_alignment(pointer)), mask, lir.Constant(vector, None)]
         return _call(builder, "llvm.masked.load", arguments, vector, (vector, address.type))
 
     return kind(pointer, types.int64, types.int64, lanes), generate
@@ -128,8 +128,9 @@ def load_partial(typing_context: Any, pointer: Any, index: Any, count: Any, lane
 @intrinsic
 def store(typing_context: Any, pointer: Any, index: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = builder.gep(args[0], [args[1]], source_etype=_stored(context, pointer))
-        builder.store(_to_element(context, builder, args[2], value, pointer.dtype), address, align=_alignment(context, pointer))
+        kind = Vector(pointer.dtype, value.lanes) if isinstance(value, Vector) else pointer.dtype
+        address = _address(context, builder, args, kind)
+        builder.store(_to_element(context, builder, args[2], value, pointer.dtype), address, align=_alignment(pointer))
         return context.get_dummy_value()
 
     return types.void(pointer, types.int64, value), generate
@@ -138,10 +139,10 @@ def store(typing_context: Any, pointer: Any, index: Any, value: Any) -> Any:
 @intrinsic
 def store_partial(typing_context: Any, pointer: Any, index: Any, count: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = builder.gep(args[0], [args[1]], source_etype=_stored(context, pointer))
         vector = _to_element(context, builder, args[3], value, pointer.dtype)
+        address = _address(context, builder, args, Vector(pointer.dtype, value.lanes))
         mask = _first_lanes(builder, args[2], value.lanes)
-        arguments = [vector, address, I32(_alignment(context, pointer)), mask]
+        arguments = [vector, address, I32(_alignment(pointer)), mask]
         _call(builder, "llvm.masked.store", arguments, lir.VoidType(), (vector.type, address.type))
         return context.get_dummy_value()
 
@@ -151,8 +152,7 @@ def store_partial(typing_context: Any, pointer: Any, index: Any, count: Any, val
 @intrinsic
 def read(typing_context: Any, pointer: Any, index: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = builder.gep(args[0], [args[1]], source_etype=_stored(context, pointer))
-        value = builder.load(address, typ=_stored(context, pointer), align=_alignment(context, pointer))
+        value = builder.load(_address(context, builder, args, pointer.dtype), align=_alignment(pointer))
         return context.cast(builder, value, pointer.dtype, types.float64)
 
     return types.float64(pointer, types.int64), generate
@@ -164,7 +164,7 @@ write = store
 @intrinsic
 def advance(typing_context: Any, pointer: Any, elements: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.gep(args[0], [args[1]], source_etype=_stored(context, pointer))
+        return builder.gep(args[0], [args[1]])
 
     return pointer(pointer, types.int64), generate
 
@@ -177,11 +177,13 @@ def is_given(typing_context: Any, pointer: Any) -> Any:
     return types.boolean(pointer), generate
 
 
-def _stored(context: Any, pointer: Any) -> Any:
-    return context.get_value_type(pointer.dtype)
+def _address(context: Any, builder: Any, args: Any, kind: types.Type) -> Any:
+    """Where ``args[0][args[1]]`` is, as the address of a ``kind``."""
+    element = builder.gep(args[0], [args[1]])
+    return builder.bitcast(element, context.get_value_type(kind).as_pointer())
 
 
-def _alignment(context: Any, pointer: Any) -> int:
+def _alignment(pointer: Any) -> int:
     # Arrays are aligned to their elements alone; unaligned vector accesses cost nothing on aligned data.
     return int(pointer.dtype.bitwidth) // 8
 

@@ -196,7 +196,7 @@ _FORMATS = {"float": _FLOAT32, "double": _FLOAT64}
 
 @dataclass(frozen=True, eq=False)
 class _Term:
-    """A scalar or vector value on its way through a formula, and the builder that makes what follows from it."""
+    """A scalar or vector value within a formula, and the builder that makes what follows from it."""
 
     builder: ir.IRBuilder
     value: Any
@@ -356,7 +356,7 @@ def exp(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 
 def sigmoid(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """1 / (1 + e^-x) to 1.8 ulp, also where it underflows.
+    """1 / (1 + e^-x) to 1.9 ulp, also where it underflows.
 
     With e = e^-|x|, which cannot overflow, it is 1 / (1 + e) for positive and e / (1 + e) for negative x.
     Where e is below 1/2, the roundings of e and 1 + e would add up to 2.3 ulp: e - e^2 / (1 + e) is better
@@ -373,7 +373,7 @@ def sigmoid(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 
 def tanh(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """tanh(x) to 1.5 ulp, the sign of zero kept: 1 - 2 / (e^2|x| + 1), and a continued fraction below 0.55.
+    """tanh(x) to 1.6 ulp, the sign of zero kept: 1 - 2 / (e^2|x| + 1), and a continued fraction below 0.55.
 
     There, J. H. Lambert's x / (1 + x^2 / (3 + x^2 / (5 + ...))) cut after some terms is
     x + x^3 P(x^2) / Q(x^2). Both halves have a division, so they share one.
@@ -467,7 +467,7 @@ def log(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 
 def erf(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """The error function to 1.5 ulp: x + x R(x^2) below 1, 1 - e^q(|x| - 1) above, where q fits log(erfc)."""
+    """The error function to 1.6 ulp: x + x R(x^2) below 1, 1 - e^q(|x| - 1) above, where q fits log(erfc)."""
     v = _real(builder, x)
     fmt = v.format
     magnitude = v.magnitude()

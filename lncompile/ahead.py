@@ -1,0 +1,148 @@
+"""``lnc.compile``: one kernel for one specialization, made before the first call."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from lncompile import arrays as arr
+from lncompile import axes as ax
+from lncompile.dtypes import named
+from lncompile.errors import LncTypeError, LncValueError
+from lncompile.interface import Interface
+from lncompile.kernel import Context, Kernel
+from lncompile.norm import Dispatcher, dispatcher_of, wrapped
+from lncompile.specialize import Specialization
+
+
+class CompiledKernel(Protocol):
+    """What :func:`compile` returns: a callable for the features, dtypes and constants that it was compiled for.
+
+    Any number of rows is accepted.
+    """
+
+    stages: Mapping[str, str]
+    target: str
+    interface: Interface
+
+    def __call__(self, *arrays: Any, out: Any = None) -> Any:
+        """The output for arrays that fit; ``LncError`` for others."""
+
+    def forward(self, *arrays: Any, out: Any = None) -> tuple[Any, Context]:
+        """The output, and the context that :meth:`backward` needs."""
+
+    def backward(self, dy: Any, ctx: Context, out: Any = None) -> Any:
+        """The gradients as a named tuple."""
+
+
+def compile(
+    norm: Any,
+    *,
+    shape: Sequence[int],
+    dtype: Any = "float32",
+    target: str = "cpu",
+    out_dtype: Any = None,
+    **options: Any,
+) -> CompiledKernel:
+    """Compile ``norm`` for arrays like a first argument of ``shape``.
+
+    ``dtype`` is one dtype for all arguments or a mapping by argument name, in which None leaves an optional
+    argument out and those not mentioned have the first argument's. ``options`` are the equation's constants and the sizes
+    of split axes. Batch sizes in ``shape`` do not matter. ``target``: ``cpu`` is this machine.
+
+    Raises ``LncError`` naming what does not fit. Kernels for another CPU can be inspected (``stages``), not called.
+    """
+    dispatcher = dispatcher_of(norm)
+    sizes = _sizes(dispatcher, _checked_shape(shape), options)
+    special = dispatcher.specialization(
+        _dtypes(dispatcher, dtype), sizes, options | ({} if out_dtype is None else {"out_dtype": out_dtype}), target
+    )
+    kernel = dispatcher.kernel(special)
+    fixed = _Fixed(dispatcher, special, kernel)
+    call = wrapped(fixed)
+    call.__doc__ = dispatcher.equation.function.__doc__
+    call.stages, call.target, call.interface = kernel.stages, kernel.target, kernel.interface
+    return call  # type: ignore[no-any-return]
+
+
+class _Fixed(Dispatcher):
+    """A dispatcher that knows one kernel and compiles nothing."""
+
+    def __init__(self, parent: Dispatcher, special: Specialization, kernel: Kernel) -> None:
+        super().__init__(parent.equation)
+        self.signature = parent.signature
+        self.special = special
+        self.remember(kernel)
+
+    def knows(self, kernel: Kernel) -> bool:
+        """Whether ``kernel`` is this one."""
+        return kernel is self.recent[0]
+
+    def kernel_for(self, values: tuple[object, ...], options: dict[str, Any]) -> tuple[Kernel, list[arr.Array | None]]:
+        """The kernel, if the arguments are what it was compiled for."""
+        if options:
+            raise LncTypeError(f"{next(iter(options))}: a compiled kernel takes arrays alone; its constants are compiled in")
+        arrays = self.signature.checked(values)
+        dtypes = dict(self.special.dtypes)
+        for name, array in zip(self.signature.arguments, arrays, strict=True):
+            expected = dtypes.get(name)
+            if (expected is None) != (array is None):
+                was, came = ("without", "an array") if expected is None else ("with", "None")
+                raise LncTypeError(f"{name}: this kernel was compiled {was} it; got {came}")
+            if array is not None and arr.dtype_name(name, array) != expected:
+                raise LncTypeError(f"{name}: this kernel was compiled for {expected}; got {array.dtype}")
+        compiled = dict(self.special.sizes)
+        pattern = self.equation.pattern
+        split = {name: size for name, size in compiled.items() if (name,) not in pattern.dims}
+        solved = self.signature.solve(arrays, split)
+        for name, size in compiled.items():
+            if ax.count(name, solved) != size:
+                raise LncValueError(
+                    f"{self.signature.arguments[0]}: this kernel was compiled for {name} = {size}; got {ax.count(name, solved)}"
+                )
+        return self.recent[0], arrays
+
+
+def _checked_shape(shape: object) -> tuple[int, ...]:
+    try:
+        sizes = tuple(operator.index(size) for size in shape)  # type: ignore[attr-defined]
+    except TypeError:
+        raise LncTypeError(f"shape: expected a sequence of ints, the shape of the first argument; got {shape!r}") from None
+    if any(size < 0 for size in sizes):
+        raise LncValueError(f"shape: sizes cannot be negative; got {sizes}")
+    return sizes
+
+
+def _sizes(dispatcher: Dispatcher, shape: tuple[int, ...], options: Mapping[str, Any]) -> ax.Sizes:
+    equation = dispatcher.equation
+    first = equation.arguments[0]
+    given = {name: value for name, value in options.items() if name not in equation.constants}
+    for name in given:
+        if name not in equation.pattern.axes or name == ax.ELLIPSIS:
+            raise LncTypeError(f"{equation.name}: no parameter and no axis is called {name!r}")
+    try:
+        return ax.solve({first.name: (first.dims, shape)}, given, equation.pattern.axes)
+    except LncValueError as error:
+        raise LncValueError(f"shape: {error}") from None
+
+
+def _dtypes(dispatcher: Dispatcher, dtype: object) -> dict[str, str]:
+    arguments = dispatcher.equation.arguments
+    if not isinstance(dtype, Mapping):
+        name = named(dtype, "dtype")
+        return {argument.name: name for argument in arguments}
+    for key in dtype:
+        if key not in dispatcher.signature.arguments:
+            raise LncTypeError(f"dtype: {dispatcher.equation.name} has no array argument {key!r}")
+    first = arguments[0].name
+    if dtype.get(first) is None:
+        raise LncTypeError(f"dtype: the mapping must give the dtype of {first!r}")
+    chosen: dict[str, str] = {}
+    for argument in arguments:
+        value = dtype.get(argument.name, dtype[first])
+        if value is None and argument.required:
+            raise LncTypeError(f"dtype: {argument.name!r} cannot be left out")
+        if value is not None:
+            chosen[argument.name] = named(value, f"dtype[{argument.name!r}]")
+    return chosen

@@ -1,0 +1,114 @@
+"""Emitted source to LLVM IR: Numba types it and writes unoptimised instructions; nothing of its runtime is linked in."""
+
+from __future__ import annotations
+
+import linecache
+from typing import Any
+
+import llvmlite.ir as lir
+from numba.core import codegen, compiler, typed_passes, types, untyped_passes
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+
+from lncompile.backends.cpu import intrinsics
+from lncompile.emit.lower import Function, Lowered, fingerprint
+
+_SCALARS = {"float32": types.float32, "float64": types.float64}
+
+
+class _RawLibrary(codegen.AOTCodeLibrary):  # type: ignore[misc]
+    """Collects modules and leaves optimising to ``pipeline.py``, which knows the target."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+
+class _RawCodegen(codegen.AOTCPUCodegen):  # type: ignore[misc]
+    _library_class = _RawLibrary
+
+
+class _KernelCompiler(compiler.CompilerBase):  # type: ignore[misc]
+    """The passes that a kernel needs: no closures, no arrays, no objects. Half the time of Numba's full list."""
+
+    def define_pipelines(self) -> list[Any]:
+        manager = compiler.PassManager("kernel")
+        for stage in (
+            untyped_passes.TranslateByteCode,
+            untyped_passes.FixupArgs,
+            untyped_passes.IRProcessing,
+            untyped_passes.ReconstructSSA,
+            typed_passes.NopythonTypeInference,
+            typed_passes.PreLowerStripPhis,
+            typed_passes.NativeLowering,
+            typed_passes.NoPythonBackend,
+        ):
+            manager.add_pass(stage, stage.__name__)
+        manager.finalize()
+        return [manager]
+
+
+def raw_ir(lowered: Lowered) -> str:
+    """One LLVM module with every function of ``lowered`` as a C function; private names end in no counter."""
+    namespace = _executed(lowered.source)
+    with global_compiler_lock:
+        cpu_target.typing_context.refresh()
+        cpu_target.target_context.refresh()
+        context = cpu_target.target_context.subtarget(_internal_codegen=_RawCodegen("lncompile"), aot_mode=True)
+        library = context.codegen().create_library("lncompile")
+        for function in lowered.functions:
+            _add(context, library, namespace[function.name], function)
+        library.finalize()
+        return str(library._final_module)
+
+
+def _executed(source: str) -> dict[str, Any]:
+    """The module's functions, over the intrinsics instead of the stand-ins."""
+    path = f"<lncompile {fingerprint(source)}>"
+    linecache.cache[path] = (len(source), None, source.splitlines(keepends=True), path)
+    namespace: dict[str, Any] = {}
+    exec(compile(source, path, "exec"), namespace)
+    for name in [name for name in namespace if hasattr(intrinsics, name)]:
+        namespace[name] = getattr(intrinsics, name)
+    return namespace
+
+
+def _add(context: Any, library: Any, kernel: Any, function: Function) -> None:
+    arguments = [types.CPointer(_SCALARS[dtype]) for _, dtype in function.pointers]
+    arguments += [types.int64] * (len(function.sizes) + 2)
+    result = compiler.compile_extra(
+        cpu_target.typing_context,
+        context,
+        kernel,
+        tuple(arguments),
+        types.int32,
+        _flags(),
+        locals={},
+        library=library,
+        pipeline_class=_KernelCompiler,
+    )
+    module = library.create_ir_module(function.name)
+    convention = context.call_conv
+    callee_type = convention.get_function_type(result.fndesc.restype, result.fndesc.argtypes)
+    callee = lir.Function(module, callee_type, result.fndesc.llvm_func_name)
+    parameters = [context.get_value_type(kind) for kind in arguments]
+    exported = lir.Function(module, lir.FunctionType(lir.IntType(32), parameters), function.name)
+    builder = lir.IRBuilder(exported.append_basic_block("entry"))
+    # Kernels neither raise nor divide by a number that may be zero, so the status is always "done".
+    _, value = convention.call_function(builder, callee, result.fndesc.restype, result.fndesc.argtypes, exported.args)
+    builder.ret(value)
+    library.add_ir_module(module)
+
+
+def _flags() -> compiler.Flags:
+    flags = compiler.Flags()
+    flags.no_compile = True
+    flags.no_cpython_wrapper = True
+    flags.no_cfunc_wrapper = True
+    flags.error_model = "numpy"
+    flags.enable_pyobject = False
+    flags.boundscheck = False
+    flags.nrt = False
+    return flags

@@ -1,0 +1,79 @@
+"""LLVM IR to a shared library for one CPU: optimise, emit an object, link. Nothing here runs on a cache hit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from lncompile.backends.cpu.elf import link
+from lncompile.backends.cpu.target import CpuTarget
+
+
+@dataclass(frozen=True)
+class Built:
+    """A module optimised for a target; the library and both stages as text are made on demand."""
+
+    module: Any
+    machine: Any
+
+    @property
+    def llvm(self) -> str:
+        """The optimised LLVM IR."""
+        return str(self.module)
+
+    @property
+    def asm(self) -> str:
+        """The assembly of the module."""
+        return str(self.machine.emit_assembly(self.module))
+
+    def library(self, exports: Sequence[str], soname: str) -> bytes:
+        """The module as a shared library."""
+        return link(self.machine.emit_object(self.module), exports, soname)
+
+
+def optimise(modules: Sequence[str], exports: Sequence[str], target: CpuTarget) -> Built:
+    """Link ``modules`` (LLVM IR) and optimise them together for ``target``; all but ``exports`` becomes private."""
+    machine = _machine(target)
+    whole: Any = None
+    for text in modules:
+        module = llvm.parse_assembly(_retargeted(text, target, machine))
+        if whole is None:
+            whole = module
+        else:
+            whole.link_in(module)
+    for function in whole.functions:
+        if not function.is_declaration:
+            function.linkage = "external" if function.name in exports else "internal"
+            function.visibility = "default"
+    for variable in whole.global_variables:
+        if not variable.is_declaration:
+            variable.linkage = "internal"
+    whole.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = True
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(whole, builder)
+    whole.verify()
+    return Built(whole, machine)
+
+
+def _retargeted(text: str, target: CpuTarget, machine: Any) -> str:
+    text = re.sub(r"^target (triple|datalayout) = .*\n", "", text, flags=re.M)
+    # Else a loop that stores zeros becomes a call of memset, and the library may call nothing.
+    text = re.sub(r"^(define [^{]*)\{", r'\1"no-builtins" {', text, flags=re.M)
+    return f'target datalayout = "{machine.target_data}"\ntarget triple = "{target.triple}"\n{text}'
+
+
+@cache
+def _machine(target: CpuTarget) -> Any:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
+    )

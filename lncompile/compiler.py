@@ -1,0 +1,127 @@
+"""The compiler from end to end: a traced program in, an artifact for the cache out. Never imported on a cache hit.
+
+    program --passes--> forward, backward --schedule--> --emit--> source --Numba--> LLVM IR --LLVM--> library
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from lncompile import __version__, interface
+from lncompile.backends.cpu.target import CpuTarget
+from lncompile.cache import Artifact
+from lncompile.emit.lower import Lowered, Request, fingerprint, lower
+from lncompile.errors import LncValueError
+from lncompile.ir import Program
+from lncompile.passes import Pair, run_passes
+from lncompile.printer import show
+from lncompile.schedule.cpu import RowsSchedule, heuristic
+from lncompile.verify import verify
+
+#: Stages by name, in order, and what a file that holds one ends in.
+STAGES = {"ir": "txt", "grad": "txt", "schedule": "txt", "source": "py", "llvm": "ll", "asm": "s"}
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """One specialization on its way through the stages; each is computed when it is first asked for.
+
+    Where ``LNCOMPILE_OVERRIDE`` names a directory with a file ``NORM.source.py`` or ``NORM.llvm.ll``, that file
+    takes the stage's place; other stages cannot be replaced.
+    """
+
+    program: Program
+    target: CpuTarget
+    request: Request
+
+    @cached_property
+    def pair(self) -> Pair:
+        """Forward and backward programs."""
+        return run_passes(verify(self.program), verify)
+
+    @cached_property
+    def schedule(self) -> RowsSchedule:
+        """How the loops are laid out."""
+        forward = self.pair.forward
+        return heuristic(forward.count(forward.features), forward.compute, self.target.vector_bytes)
+
+    @cached_property
+    def lowered(self) -> Lowered:
+        """The emitted source and its interface."""
+        lowered = lower(self.pair, self.schedule, self.request)
+        replaced = _override(self.program.name, "source")
+        return lowered if replaced is None else Lowered(replaced, lowered.interface, lowered.functions)
+
+    def stages(self) -> dict[str, Callable[[], str]]:
+        """Every stage as text, computed on demand; the same bytes in every process."""
+        return {
+            "ir": lambda: show(self.pair.forward),
+            "grad": lambda: show(self.pair.backward),
+            "schedule": lambda: self.schedule.show(),
+            "source": lambda: self.lowered.source,
+            "llvm": lambda: self._optimised.llvm,
+            "asm": lambda: self._optimised.asm,
+        }
+
+    @cached_property
+    def _optimised(self):  # type: ignore[no-untyped-def]
+        from lncompile.backends.cpu.entry import entry_ir
+        from lncompile.backends.cpu.frontend import raw_ir
+        from lncompile.backends.cpu.pipeline import optimise
+
+        offered = self.lowered.interface
+        modules = [raw_ir(self.lowered), entry_ir(offered.forward), entry_ir(offered.backward)]
+        replaced = _override(self.program.name, "llvm")
+        return optimise(modules if replaced is None else [replaced], self.exports, self.target)
+
+    @property
+    def exports(self) -> list[str]:
+        """The symbols of the library."""
+        offered = self.lowered.interface
+        calls = [call.function for phase in (offered.forward, offered.backward) for call in phase.calls]
+        return [*calls, offered.forward.entry, offered.backward.entry]
+
+    def artifact(self) -> Artifact:
+        """Compile; also writes every stage to ``LNCOMPILE_DUMP`` where that is set."""
+        library = self._optimised.library(self.exports, f"lnc_{fingerprint(self.lowered.source)}.so")
+        meta = {
+            "norm": self.program.name,
+            "target": self.target.name,
+            "interface": interface.to_json(self.lowered.interface),
+            "returns_tuple": self.program.returns_tuple,
+            "lncompile": __version__,
+        }
+        directory = os.environ.get("LNCOMPILE_DUMP")
+        if directory:
+            self.dump(Path(directory))
+        return Artifact(library, self.lowered.source, meta)
+
+    def dump(self, directory: Path) -> None:
+        """Write every stage to ``directory``, as ``NORM.STAGE.EXTENSION``."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in self.stages().items():
+            path = directory / f"{self.program.name}.{name}.{STAGES[name]}"
+            path.write_text(text(), encoding="utf-8")
+
+
+def override_digest(norm: str) -> Mapping[str, str]:
+    """What ``LNCOMPILE_OVERRIDE`` replaces for a norm, as part of the key: nothing, or the hash of each file."""
+    found = {stage: _override(norm, stage) for stage in ("source", "llvm")}
+    return {stage: fingerprint(text) for stage, text in found.items() if text is not None}
+
+
+def _override(norm: str, stage: str) -> str | None:
+    directory = os.environ.get("LNCOMPILE_OVERRIDE")
+    if not directory:
+        return None
+    path = Path(directory) / f"{norm}.{stage}.{STAGES[stage]}"
+    if not path.exists():
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LncValueError(f"LNCOMPILE_OVERRIDE: cannot read {path}: {error}") from None
