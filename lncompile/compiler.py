@@ -1,6 +1,6 @@
-"""The compiler from end to end: a traced program in, an artifact for the cache out. Never imported on a cache hit.
+"""The compiler from end to end: a traced program in, an artifact out. Never imported on a cache hit.
 
-    program --passes--> forward, backward --schedule--> --emit--> source --Numba--> LLVM IR --LLVM--> library
+program --passes--> forward, backward --schedule--> --emit--> source --Numba--> LLVM IR --LLVM--> library
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ STAGES = {"ir": "txt", "grad": "txt", "schedule": "txt", "source": "py", "llvm":
 class Compilation:
     """One specialization on its way through the stages; each is computed when it is first asked for.
 
-    Where ``LNCOMPILE_OVERRIDE`` names a directory with a file ``NORM.source.py`` or ``NORM.llvm.ll``, that file
-    takes the stage's place; other stages cannot be replaced.
+    Where ``LNCOMPILE_OVERRIDE`` names a directory with a file ``NORM.source.py`` or ``NORM.llvm.ll``, that
+    file takes the stage's place; other stages cannot be replaced.
     """
 
     program: Program
@@ -109,7 +109,7 @@ class Compilation:
 
 
 def override_digest(norm: str) -> Mapping[str, str]:
-    """What ``LNCOMPILE_OVERRIDE`` replaces for a norm, as part of the key: nothing, or the hash of each file."""
+    """What ``LNCOMPILE_OVERRIDE`` replaces for a norm, as part of the key: the hash of each file."""
     found = {stage: _override(norm, stage) for stage in ("source", "llvm")}
     return {stage: fingerprint(text) for stage, text in found.items() if text is not None}
 

@@ -40,7 +40,14 @@ ARITHMETIC = {
     "maximum": "maximum({}, {})",
     "minimum": "minimum({}, {})",
 }
-COMPARE = {"lt": "{} < {}", "le": "{} <= {}", "gt": "{} > {}", "ge": "{} >= {}", "eq": "{} == {}", "ne": "{} != {}"}
+COMPARE = {
+    "lt": "{} < {}",
+    "le": "{} <= {}",
+    "gt": "{} > {}",
+    "ge": "{} >= {}",
+    "eq": "{} == {}",
+    "ne": "{} != {}",
+}
 BINARY = ARITHMETIC | COMPARE
 
 #: Reductions of the language, and the parts of one moments reduction (``passes/moments.py``):
@@ -188,6 +195,11 @@ class Program:
     returns_tuple: bool = False
 
     @property
+    def arrays(self) -> tuple[Input | Output, ...]:
+        """Inputs and outputs."""
+        return (*self.inputs, *self.outputs)
+
+    @property
     def features(self) -> Axes:
         """The names of the feature axes."""
         return frozenset(axis.name for axis in self.axes if axis.feature)
@@ -202,7 +214,9 @@ class Program:
         product = 1
         for axis in self.axes:
             if axis.name in over:
-                assert axis.size is not None, f"the size of batch axis {axis.name} is not known when compiling"
+                assert axis.size is not None, (
+                    f"the size of batch axis {axis.name} is not known when compiling"
+                )
                 product *= axis.size
         return product
 

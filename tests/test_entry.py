@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -310,7 +309,7 @@ def test_other_arrays_may_not_be_the_same(load: Any, batch: tuple[int, ...]) -> 
 
 def test_an_array_that_a_later_call_reads_may_not_be_written_over(load: Any) -> None:
     first, last = SUMS.calls
-    phase = replace(SUMS, calls=(first, replace(last, buffers=("x", "dw"))))
+    phase = SUMS._replace(calls=(first, last._replace(buffers=("x", "dw"))))
     dx, x = phase.buffers[2], phase.buffers[1]
     assert calls.may_coincide(SUMS, dx, x)
     assert not calls.may_coincide(phase, dx, x)
@@ -397,7 +396,7 @@ def test_phases_that_cannot_be_bound_are_refused() -> None:
         entry.entry_ir(phase)
     workspace = Buffer("w", "workspace", "float32", ("rows",))
     with pytest.raises(CompilerBug, match="rows"):
-        entry.entry_ir(replace(phase, buffers=(replace(x, optional=False), workspace)))
+        entry.entry_ir(phase._replace(buffers=(x._replace(optional=False), workspace)))
 
 
 def test_entries_are_the_same_text_every_time() -> None:

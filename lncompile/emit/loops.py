@@ -1,9 +1,9 @@
 """Loops over the features of one row: the vectors that a step needs, and the row-sized values it uses.
 
-    for i in range(0, 1024, 64):
-        x_i = load(x_row, i, 64)
-        # t1 = x - mean_high - mean_low
-        ...
+for i in range(0, 1024, 64):
+    x_i = load(x_row, i, 64)
+    # t1 = x - mean_high - mean_low
+    ...
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Row:
         return lines
 
     def loop(self, step: Callable[[Left], list[str]]) -> list[str]:
-        """``step(left)`` for all features: ``left`` is None for whole vectors, else how many the last one holds."""
+        """``step(left)`` for all features: ``left`` is None for whole vectors, else what the last holds."""
         lanes = self.width.lanes
         left = self.features % lanes
         full = self.features - left
@@ -79,12 +79,20 @@ class Row:
             return fill("cpu/features.py", "features_whole", {"whole": step(None)}, FULL=full, LANES=lanes)
         if not full:
             return fill("cpu/features.py", "features_partial", {"partial": step(left)})
-        return fill("cpu/features.py", "features", {"whole": step(None), "partial": step(left)}, FULL=full, LANES=lanes)
+        return fill(
+            "cpu/features.py",
+            "features",
+            {"whole": step(None), "partial": step(left)},
+            FULL=full,
+            LANES=lanes,
+        )
 
 
 def loaded(place: str, width: Width, left: Left, dtype: str) -> str:
     """The expression that loads a vector from ``place``, in the width's type."""
-    text = f"load({place}, {width.lanes})" if left is None else f"load_partial({place}, {left}, {width.lanes})"
+    text = (
+        f"load({place}, {width.lanes})" if left is None else f"load_partial({place}, {left}, {width.lanes})"
+    )
     return width.converted(text, dtype)
 
 

@@ -1,4 +1,4 @@
-"""From the two programs of a norm to the text of its kernels and the interface of the library made from them."""
+"""From the two programs of a norm to the text of its kernels and the interface of the library."""
 
 from __future__ import annotations
 
@@ -8,23 +8,18 @@ from dataclasses import dataclass
 from math import prod
 
 from lncompile import axes as ax
-from lncompile.dtypes import TABLE
+from lncompile.emit import standins
 from lncompile.emit.names import legal
 from lncompile.emit.once import CombineKernel
 from lncompile.emit.rows import RowsKernel
 from lncompile.errors import LncValueError
-from lncompile.interface import Buffer, Call, Extent, Interface, Phase, Role, Size
+from lncompile.interface import Buffer, Call, Extent, Interface, Phase, Size
 from lncompile.ir import Input, Output, Program
 from lncompile.passes import Pair
 from lncompile.passes.stages import stages
 from lncompile.schedule.cpu import RowsSchedule
 
-#: What a kernel may call: everything that ``standins`` gives, in the order of its documentation.
-_LANGUAGE = re.compile(r"\b(" + "|".join(
-    "advance absolute as_float32 as_float64 erf exp f32x f64x first fits_float32 fma is_finite is_given keep_first "
-    "largest load load_partial log maximum minimum read rsqrt sigmoid sqrt square store store_partial tanh total "
-    "where write".split()
-) + r")\(")
+_CALLS = re.compile(rf"\b({'|'.join(standins.__all__)})\(")
 
 
 @dataclass(frozen=True)
@@ -49,8 +44,8 @@ class Lowered:
 class Request:
     """What a norm is compiled for, beside its programs.
 
-    ``arguments`` gives the dimensions of every array argument in the equation's order, and whether it is present;
-    ``pattern`` the dimensions of outputs; ``sizes`` the sizes of feature axes and of axes in split dimensions.
+    ``arguments`` gives the dimensions of every array argument in the equation's order, and whether it is
+    present; ``pattern`` the dimensions of outputs; ``sizes`` those of feature axes and of axes in splits.
     """
 
     norm: str
@@ -95,10 +90,14 @@ def _emit_phase(
             size = f"{blocks} * {len(rows.sums) * rows.features}"
             workspaces.append(Buffer("partial", "workspace", program.compute, (size,)))
         if rows.scalar_sums:
-            workspaces.append(Buffer("partial_scalars", "workspace", "float64", (f"{blocks} * {len(rows.scalar_sums)}",)))
+            workspaces.append(
+                Buffer("partial_scalars", "workspace", "float64", (f"{blocks} * {len(rows.scalar_sums)}",))
+            )
         extent = Extent("rows", schedule.block_rows) if workspaces else Extent("rows")
         work = rows.features * extent.per_unit * len(rows.sums or (0,))
-        calls.append(_emit(f"{stem}", rows.program, rows.lines(), workspaces, extent, work, bodies, functions))
+        calls.append(
+            _emit(f"{stem}", rows.program, rows.lines(), workspaces, extent, work, bodies, functions)
+        )
     if parts.combine:
         sums = tuple(out.name for out in rows.sums) if rows else ()
         scalar_sums = tuple(out.name for out in rows.scalar_sums) if rows else ()
@@ -107,7 +106,16 @@ def _emit_phase(
         # A tile reads one vector a block; 64 blocks are a usual number.
         work = schedule.combine_lanes * 64
         calls.append(
-            _emit(f"{stem}_combine", combine.program, combine.lines(), workspaces, extent, work, bodies, functions)
+            _emit(
+                f"{stem}_combine",
+                combine.program,
+                combine.lines(),
+                workspaces,
+                extent,
+                work,
+                bodies,
+                functions,
+            )
         )
     return tuple(calls), workspaces
 
@@ -128,7 +136,12 @@ def _emit(
     parameters = ", ".join([*(pointer for pointer, _ in pointers), "rows", "begin", "end"])
     head = [f"def {name}({parameters}):"]
     if len(head[0]) > 110:
-        listed = [*(f"    {pointer},  # {dtype}" for pointer, dtype in pointers), "    rows,", "    begin,", "    end,"]
+        listed = [
+            *(f"    {pointer},  # {dtype}" for pointer, dtype in pointers),
+            "    rows,",
+            "    begin,",
+            "    end,",
+        ]
         head = [f"def {name}(", *listed, "):"]
     bodies.append("\n".join([*head, *("    " + line if line else line for line in lines), "    return 0"]))
     functions.append(Function(name, tuple(pointers), ("rows",)))
@@ -137,9 +150,11 @@ def _emit(
 
 def _module(request: Request, bodies: list[str]) -> str:
     text = "\n\n\n".join(bodies)
-    used = sorted(set(_LANGUAGE.findall(text)))
+    used = sorted(set(_CALLS.findall(text)))
     header = "\n".join(request.header)
-    constants = [f'{name} = float("{value}")' for name, value in (("INFINITY", "inf"), ("NAN", "nan")) if name in text]
+    constants = [
+        f'{name} = float("{value}")' for name, value in (("INFINITY", "inf"), ("NAN", "nan")) if name in text
+    ]
     imported = ",\n".join(f"    {name}" for name in used)
     parts = [f'"""{header}\n"""\n', f"from lncompile.emit.standins import (\n{imported},\n)\n"]
     if constants:
@@ -171,7 +186,8 @@ def _buffer(array: Input | Output, request: Request) -> Buffer:
 
 def _sized(dims: tuple[ax.Dim, ...], request: Request) -> tuple[int | str, ...]:
     return tuple(
-        prod(request.sizes[name] for name in dim) if all(name in request.sizes for name in dim) else dim[0] for dim in dims
+        prod(request.sizes[name] for name in dim) if all(name in request.sizes for name in dim) else dim[0]
+        for dim in dims
     )
 
 
@@ -187,18 +203,17 @@ def _require_rows(program: Program, request: Request) -> None:
     if roles not in ([], [False], [True], [False, True]):
         axes = " ".join(f"[{axis.name}]" if axis.feature else axis.name for axis in program.axes)
         raise LncValueError(
-            f"pattern {request.pattern.text!r}: the CPU kernels need all batch axes outside and all feature axes inside, "
-            f"and arguments over all of either; here the axes are {axes}"
+            f"pattern {request.pattern.text!r}: the CPU kernels need all batch axes outside and all feature "
+            f"axes inside, and arguments over all of either; here the axes are {axes}"
         )
     order = [axis.name for axis in program.axes]
-    for array in (*program.inputs, *program.outputs):
+    for array in program.arrays:
         if sorted(array.dims, key=order.index) != list(array.dims):
-            raise LncValueError(f"{array.name}: its axes {' '.join(array.dims)} stand in another order than in the pattern")
+            raise LncValueError(
+                f"{array.name}: its axes {' '.join(array.dims)} stand in another order than in the pattern"
+            )
 
 
 def fingerprint(text: str) -> str:
     """A short name for a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-assert set(TABLE) == {"float32", "float64"}

@@ -1,14 +1,14 @@
 """Moments of a value over a row, in one pass.
 
-The pass sums x - pivot and its square. The mean of x - pivot corrects the pivot, so the mean is known as a pair
-of numbers, and turns the mean square about the pivot into a variance (Chan, Golub, LeVeque 1983, eq. 1.7):
+The pass sums x - pivot and its square. The mean of x - pivot corrects the pivot, so the mean is known as a
+pair of numbers, and turns the mean square about the pivot into a variance (Chan, Golub, LeVeque 1983):
 
     shift    = sum(x - pivot) / n
     mean     = pivot + shift
     variance = sum((x - pivot)^2) / n - shift^2
 
 The pivot is near the mean, so that little cancels, and equal to every element of a constant row, so that its
-variance is exactly zero. Where a pivot turns out to be far off, the row is computed again about its true mean.
+variance is exactly zero. Where it turns out to be far off, the row is computed again about its true mean.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def pivot(row: Row, moments: Moments) -> list[str]:
     start = Width(row.width.dtype, row.pivot_lanes, row.width.suffix)
     value = row.scope.vector_operand(moments.value, start)
     rounded = f"as_{row.width.dtype}"
+    centre = "its mean" if row.careful else f"the mean of its first {row.pivot_lanes}"
     lines = [
-        f"# moments of {name} about {'its mean' if row.careful else f'the mean of its first {row.pivot_lanes}'}",
+        f"# moments of {name} about {centre}",
         "i = 0",
         *row.vectors([moments.value], start, None),
         f"{base}_first = {rounded}(first({value}))",

@@ -1,6 +1,6 @@
 """Names of arrays that can stand in a kernel: the equation's own, unless the kernel needs the word itself.
 
-    an argument called ``row``, or ``x_row`` beside ``x``    -->    ``row_``, ``x_row_``
+an argument called ``row``, or ``x_row`` beside ``x``    -->    ``row_``, ``x_row_``
 """
 
 from __future__ import annotations
@@ -8,15 +8,18 @@ from __future__ import annotations
 import keyword
 from dataclasses import replace
 
+from lncompile.emit import standins
 from lncompile.ir import Input, Node, Program, operands, with_operands
 from lncompile.passes import Pair
 
 #: Words that a kernel uses for itself.
 RESERVED = frozenset(
-    """begin end row rows block blocks tile i count ordinary keep sums partial partial_scalars
-    load load_partial store store_partial read write advance is_given f32x f64x as_float32 as_float64 keep_first
-    fma square sqrt rsqrt exp log tanh sigmoid erf absolute maximum minimum where total largest first
-    fits_float32 is_finite INFINITY NAN min range float""".split()
+    (
+        *standins.__all__,
+        *("begin", "end", "row", "rows", "block", "blocks", "tile", "i", "count"),
+        *("ordinary", "keep", "sums", "partial", "partial_scalars"),
+        *("min", "range", "float", "INFINITY", "NAN"),
+    )
 )
 #: What kernels append to an array's name.
 SUFFIXES = ("_i", "_row", "_wide", "_f32", "_value", "_total", "_sum", "_lanes")
@@ -25,11 +28,15 @@ SUFFIXES = ("_i", "_row", "_wide", "_f32", "_value", "_total", "_sum", "_lanes")
 def legal(pair: Pair) -> Pair:
     """Both programs with every array renamed that could not keep its name."""
     arrays = dict.fromkeys(
-        array.name for program in (pair.forward, pair.backward) for array in (*program.inputs, *program.outputs)
+        array.name for program in (pair.forward, pair.backward) for array in program.arrays
     )
     renamed: dict[str, str] = {}
     for name in arrays:
-        new = name if name.isascii() else "_" + name.encode("ascii", "namereplace").decode().strip("\\N{}").replace(" ", "_")
+        new = (
+            name
+            if name.isascii()
+            else "_" + name.encode("ascii", "namereplace").decode().strip("\\N{}").replace(" ", "_")
+        )
         new = "".join(letter if letter.isalnum() else "_" for letter in new)
         clashes = {other + suffix for other in arrays for suffix in SUFFIXES} | set(renamed.values())
         while new in RESERVED or keyword.iskeyword(new) or new in clashes:

@@ -1,4 +1,4 @@
-"""The kernel of a combine program: adds up the sums of all blocks in order, and finishes what depends on them.
+"""The kernel of a combine program: adds up the sums of all blocks, in order, and finishes.
 
 Everything is in float64, so the sums of blocks round once, when the result is stored.
 """
@@ -44,11 +44,19 @@ class CombineKernel:
         program = self.program
         scope = Scope(program, next(iter(program.features), None))
         width = Width("float64", self.schedule.combine_lanes)
-        row = Row(scope, self.features, width, min(self.schedule.pivot_lanes, width.lanes), self._load, careful=True)
+        row = Row(
+            scope, self.features, width, min(self.schedule.pivot_lanes, width.lanes), self._load, careful=True
+        )
         blocks = [f"blocks = (rows + {self.schedule.block_rows - 1}) // {self.schedule.block_rows}"]
-        once = [*(blocks if self.sums or self.scalar_sums else []), *self._scalars(scope), *statistics(row, program.nodes)]
+        once = [
+            *(blocks if self.sums or self.scalar_sums else []),
+            *self._scalars(scope),
+            *statistics(row, program.nodes),
+        ]
         scalars = [
-            f"write({out.name}, 0, {scope.vector_operand(out.value, width)})" for out in program.outputs if not out.dims
+            f"write({out.name}, 0, {scope.vector_operand(out.value, width)})"
+            for out in program.outputs
+            if not out.dims
         ]
         elements = [out for out in program.outputs if out.dims]
         if not self.in_tiles or not elements:
@@ -86,6 +94,7 @@ class CombineKernel:
     def _load(self, node: Input, name: str, width: Width, left: Left) -> list[str]:
         if node.role != "workspace":
             return [f"{name} = {loaded(f'{node.name}, i', width, left, node.dtype)}"]
-        place = f"partial, block * {len(self.sums) * self.features} + {self.sums.index(node.name) * self.features} + i"
+        stride, offset = len(self.sums) * self.features, self.sums.index(node.name) * self.features
+        place = f"partial, block * {stride} + {offset} + i"
         add = [f"{name} += {loaded(place, width, left, node.dtype)}"]
         return [f"{name} = {width.filled('0.0')}", *fill("cpu/once.py", "over_blocks", {"add": add})]

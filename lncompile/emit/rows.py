@@ -1,4 +1,4 @@
-"""The kernel of a rows program: one row after another, gradients of parameters summed up in blocks of rows."""
+"""The kernel of a rows program: row after row, gradients of parameters summed in blocks of rows."""
 
 from __future__ import annotations
 
@@ -56,14 +56,19 @@ class RowsKernel:
         row = self._row(fast, each)
         if not (self.sums or self.scalar_sums):
             return fill("cpu/rows.py", "rows", {"once": before, "row": row})
-        holes = {"once": before, "open_block": self._open_block(), "row": row, "close_block": self._close_block()}
+        holes = {
+            "once": before,
+            "open_block": self._open_block(),
+            "row": row,
+            "close_block": self._close_block(),
+        }
         return fill("cpu/rows_in_blocks.py", "rows_in_blocks", holes, BLOCK_ROWS=schedule.block_rows)
 
     def _row(self, fast: Row, nodes: list[Node]) -> list[str]:
         scope, program = fast.scope, self.program
         pointers = [
             f"{array.name}_row = advance({array.name}, row * {self.features})"
-            for array in (*program.inputs, *program.outputs)
+            for array in program.arrays
             if set(array.dims) == program.batch | program.features and program.features
         ]
         pointers += _reads([node for node in nodes if isinstance(node, Input)], scope, "row")
@@ -72,10 +77,19 @@ class RowsKernel:
         lines += elements.narrow([_summed(out) for out in self._element_outputs])
         written = self._elements(elements)
         if not fast.conditions:
-            holes = {"pointers": pointers, "statistics": lines, "elements": written, "results": self._results(scope)}
+            holes = {
+                "pointers": pointers,
+                "statistics": lines,
+                "elements": written,
+                "results": self._results(scope),
+            }
             return fill("cpu/row.py", "row", holes)
         careful = replace(
-            fast, width=Width("float64", self.schedule.careful_lanes, "_wide"), careful=True, conditions=[], narrowed=set()
+            fast,
+            width=Width("float64", self.schedule.careful_lanes, "_wide"),
+            careful=True,
+            conditions=[],
+            narrowed=set(),
         )
         holes = {
             "pointers": pointers,
@@ -108,7 +122,7 @@ class RowsKernel:
 
         return row.loop(step)
 
-    def _add_to_sum(self, row: Row, out: Output, left: int | None) -> list[str]:
+    def _add_to_sum(self, row: Row, out: Output, left: Left) -> list[str]:
         index = self.sums.index(out)
         place = f"sums, i + {index * self.features}" if index else "sums, i"
         name = f"{out.name}{row.width.suffix}"
@@ -122,19 +136,27 @@ class RowsKernel:
         if self.sums:
             size = len(self.sums) * self.features
             lines.append(f"sums = advance(partial, block * {size})")
-            zero = Row(Scope(self.program, None), size, Width(self.program.compute, self.schedule.element_lanes), 1, _load)
+            zero = Row(
+                Scope(self.program, None),
+                size,
+                Width(self.program.compute, self.schedule.element_lanes),
+                1,
+                _load,
+            )
             lines += zero.loop(lambda left: [stored("sums, i", zero.width.filled("0.0"), left)])
         return lines + [f"{out.name} = 0.0" for out in self.scalar_sums]
 
     def _close_block(self) -> list[str]:
         count = len(self.scalar_sums)
         return [
-            f"write(partial_scalars, block * {count} + {index}, {out.name})" for index, out in enumerate(self.scalar_sums)
+            f"write(partial_scalars, block * {count} + {index}, {out.name})"
+            for index, out in enumerate(self.scalar_sums)
         ]
 
     def _results(self, scope: Scope) -> list[str]:
         """Row-sized outputs, and sums over rows of row-sized values."""
-        lines, kept = [], []
+        lines: list[str] = []
+        kept: list[str] = []
         for out in self.program.outputs:
             if out in self._element_outputs:
                 continue
@@ -158,7 +180,9 @@ def _summed(out: Output) -> Node:
 
 
 def _reads(inputs: list[Input], scope: Scope, index: str) -> list[str]:
-    return [f"{scope.names[node]} = read({node.name}, {index})" for node in inputs if not scope.is_vector(node)]
+    return [
+        f"{scope.names[node]} = read({node.name}, {index})" for node in inputs if not scope.is_vector(node)
+    ]
 
 
 def _load(node: Input, name: str, width: Width, left: Left) -> list[str]:
@@ -169,4 +193,9 @@ def _load(node: Input, name: str, width: Width, left: Left) -> list[str]:
 def _ordinary(conditions: list[str]) -> list[str]:
     if len(conditions) == 1:
         return [f"ordinary = {conditions[0]}"]
-    return ["ordinary = (", f"    {conditions[0]}", *(f"    and {condition}" for condition in conditions[1:]), ")"]
+    return [
+        "ordinary = (",
+        f"    {conditions[0]}",
+        *(f"    and {condition}" for condition in conditions[1:]),
+        ")",
+    ]

@@ -66,8 +66,7 @@ class Scope:
     """The names of one kernel's values, and the text of an operation on them."""
 
     def __init__(self, program: Program, vector_axis: str | None) -> None:
-        arrays = [*program.inputs, *program.outputs]
-        derived = {f"{array.name}{suffix}" for array in arrays for suffix in SUFFIXES}
+        derived = {f"{array.name}{suffix}" for array in program.arrays for suffix in SUFFIXES}
         self.program = program
         self.names = names_of(program, RESERVED | derived)
         self._vector_axis = vector_axis
@@ -100,7 +99,7 @@ class Scope:
         return f"{name}_i" if isinstance(node, Input) else name
 
     def vector_operand(self, node: Node, width: Width) -> str:
-        """A value as an operand inside a loop: vectors by name, row-sized ones in the loop's type, constants as they are."""
+        """A value as an operand inside a loop: by name, row-sized ones in the loop's type."""
         if isinstance(node, Const):
             return constant(node.value)
         if node in self._fused:
@@ -150,7 +149,7 @@ class Scope:
 
     def vectors_for(self, roots: Iterable[Node]) -> list[Node]:
         """The vector values that ``roots`` are computed from inside one loop, in order."""
-        # A vector that is only reduced belongs to an earlier loop: the walk does not go through row-sized values.
+        # A vector that is only reduced belongs to an earlier loop: the walk stops at row-sized values.
         reached: set[Node] = set()
         stack = [root for root in roots if self.is_vector(root)]
         while stack:

@@ -1,6 +1,7 @@
 """The kernel language in NumPy: what an emitted kernel means, and what it runs on before it is compiled.
 
-A vector is a one-dimensional array of its lanes, a row-sized value a float64, a pointer an array and an offset.
+A vector is a one-dimensional array of its lanes, a row-sized value a float64, a pointer an array and an
+offset.
 ``lncompile/backends/cpu/intrinsics.py`` gives the same names to compiled kernels.
 """
 
@@ -12,6 +13,41 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lncompile import interpret
+
+#: The kernel language: everything that an emitted kernel may call.
+__all__ = [
+    "absolute",
+    "advance",
+    "as_float32",
+    "as_float64",
+    "erf",
+    "exp",
+    "f32x",
+    "f64x",
+    "first",
+    "fits_float32",
+    "fma",
+    "is_finite",
+    "is_given",
+    "keep_first",
+    "largest",
+    "load",
+    "load_partial",
+    "log",
+    "maximum",
+    "minimum",
+    "read",
+    "rsqrt",
+    "sigmoid",
+    "sqrt",
+    "square",
+    "store",
+    "store_partial",
+    "tanh",
+    "total",
+    "where",
+    "write",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -34,10 +70,10 @@ def load(p: Pointer, i: int, lanes: int) -> Array:
 
 
 def load_partial(p: Pointer, i: int, count: int, lanes: int) -> Array:
-    """The ``count`` elements from ``p[i]`` on, then zeros up to ``lanes``; no element past them is touched."""
+    """The ``count`` elements from ``p[i]`` on, then zeros up to ``lanes``; none past them is touched."""
     assert p.array is not None
     start = p.offset + i
-    assert 0 <= start and start + count <= p.array.size, "read outside the array"
+    assert start in range(p.array.size - count + 1), "read outside the array"
     vector = np.zeros(lanes, p.array.dtype)
     vector[:count] = p.array[start : start + count]
     return vector
@@ -52,7 +88,7 @@ def store_partial(p: Pointer, i: int, count: int, value: Any) -> None:
     """Write the first ``count`` lanes from ``p[i]`` on."""
     assert p.array is not None
     start = p.offset + i
-    assert 0 <= start and start + count <= p.array.size, "write outside the array"
+    assert start in range(p.array.size - count + 1), "write outside the array"
     p.array[start : start + count] = np.atleast_1d(value)[:count]
 
 

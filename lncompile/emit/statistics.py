@@ -14,7 +14,7 @@ _NEUTRAL = {"sum": "0.0", "mean": "0.0", "max": "-INFINITY"}
 
 
 def statistics(row: Row, nodes: list[Node]) -> list[str]:
-    """Lines that compute the reductions over features and the row-sized values among ``nodes``, in program order."""
+    """Lines that compute the reductions over features and the row-sized values among ``nodes``, in order."""
     levels = _levels(nodes)
     lines: list[str] = []
     for level in range(max(levels.values(), default=0) + 1):

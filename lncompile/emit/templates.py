@@ -1,8 +1,8 @@
 """Kernel skeletons: valid Python with statement holes, filled at the holes' indentation.
 
-    for i in range(0, FULL, LANES):              for i in range(0, 1024, 64):
-        hole("whole")                    -->         x_i = load(x_row, i, 64)
-                                                     x_sum += x_i
+for i in range(0, FULL, LANES):              for i in range(0, 1024, 64):
+    hole("whole")                    -->         x_i = load(x_row, i, 64)
+                                                 x_sum += x_i
 """
 
 from __future__ import annotations

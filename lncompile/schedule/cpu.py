@@ -14,10 +14,10 @@ from lncompile.dtypes import TABLE
 class RowsSchedule:
     """Rows whose features lie side by side.
 
-    ``statistics_lanes`` and ``element_lanes`` are the widths of the vectors in the loops that reduce and in the
-    loop that writes; ``careful_lanes`` that of the float64 path; ``pivot_lanes`` how many of a row's first
-    elements give the pivot of its moments; ``block_rows`` how many rows add up into one partial sum of the
-    gradients of parameters; ``combine_lanes`` the width of the loop that adds the partial sums.
+    ``statistics_lanes`` and ``element_lanes`` are the widths of the vectors in the loops that reduce and in
+    the loop that writes; ``careful_lanes`` that of the float64 path; ``pivot_lanes`` how many of a row's
+    first elements give the pivot of its moments; ``block_rows`` how many rows add up into one partial sum of
+    the gradients of parameters; ``combine_lanes`` the width of the loop that adds the partial sums.
     """
 
     statistics_lanes: int
@@ -35,7 +35,7 @@ class RowsSchedule:
 def heuristic(features: int, compute: str, vector_bytes: int) -> RowsSchedule:
     """The schedule for rows of ``features`` elements on a CPU with registers of ``vector_bytes``."""
     register = vector_bytes // TABLE[compute].itemsize
-    # Additions have a latency of 4 cycles and two start in each: 8 in flight, two sums a vector, so 4 registers.
+    # Additions take 4 cycles and two start in each, so 8 are in flight: two sums in 4 registers each.
     statistics = _lanes(4 * register, features)
     # Two registers a step hide the loop's own instructions; more would spill where an equation is long.
     element = _lanes(2 * register, features)
@@ -50,12 +50,12 @@ def heuristic(features: int, compute: str, vector_bytes: int) -> RowsSchedule:
 
 
 def _lanes(wanted: int, features: int) -> int:
-    """``wanted``, or the power of two that holds all features where those are fewer: then there is no loop."""
+    """``wanted``, or the power of two that holds all features where those are fewer: no loop."""
     return min(wanted, 1 << max(features - 1, 0).bit_length())
 
 
 def _block_rows(features: int) -> int:
-    """Rows a block: about 64 Ki elements, so that partial sums are a percent of the traffic and 8 threads have work.
+    """Rows a block: 64 Ki elements, so partial sums are a percent of the traffic and 8 threads have work.
 
     Never more than 1024: a sum of float32 loses a bit with every fourfold growth.
     """

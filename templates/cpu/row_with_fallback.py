@@ -6,7 +6,7 @@ from lncompile.emit.standins import hole
 def row_with_fallback():
     hole("pointers")
     hole("statistics")
-    if ordinary:  # noqa: F821 - made by the statistics
+    if ordinary:
         hole("elements")
     else:
         hole("careful")

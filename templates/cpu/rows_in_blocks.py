@@ -1,4 +1,4 @@
-"""Rows in blocks of a fixed number, each with its own sums over its rows, so that no sum depends on the threads."""
+"""Rows in blocks of a fixed number, each with sums of its own, so that no sum depends on the threads."""
 
 from lncompile.emit.standins import hole
 

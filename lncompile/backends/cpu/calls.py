@@ -137,7 +137,8 @@ def bind(phase: Phase, arrays: Sequence[Array | None]) -> dict[str, int] | None:
     if axes is None or any(axis not in axes for size in phase.sizes for axis in size.axes):
         return None
     sizes = {
-        size.name: size.factor * math.prod(n for axis in size.axes for n in axes[axis]) for size in phase.sizes
+        size.name: size.factor * math.prod(n for axis in size.axes for n in axes[axis])
+        for size in phase.sizes
     }
     for buffer, array in zip(phase.buffers, arrays, strict=True):
         if buffer.role != "workspace" or array is None:

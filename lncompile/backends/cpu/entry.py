@@ -213,7 +213,8 @@ class _Entry:
                 f"{self.phase.entry}: no array that is always given has the axes {wanted - known}"
             )
         for size in self.phase.sizes:
-            self.sizes[size.name] = self._product([_int(size.factor), *(self.axes[axis] for axis in size.axes)])
+            factors = [_int(size.factor), *(self.axes[axis] for axis in size.axes)]
+            self.sizes[size.name] = self._product(factors)
 
     def _check_extent(self, argument: _Argument) -> None:
         buffer = argument.buffer

@@ -1,4 +1,4 @@
-"""Emitted source to LLVM IR: Numba types it and writes unoptimised instructions; nothing of its runtime is linked in."""
+"""Emitted source to LLVM IR: Numba types it and writes unoptimised code, free of Numba's runtime."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import llvmlite.ir as lir
 from numba.core import codegen, compiler, typed_passes, types, untyped_passes
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
+from numba.core.types.misc import CPointer
 
 from lncompile.backends.cpu import intrinsics
 from lncompile.emit.lower import Function, Lowered, fingerprint
@@ -16,7 +17,7 @@ from lncompile.emit.lower import Function, Lowered, fingerprint
 _SCALARS = {"float32": types.float32, "float64": types.float64}
 
 
-class _RawLibrary(codegen.AOTCodeLibrary):  # type: ignore[misc]
+class _RawLibrary(codegen.AOTCodeLibrary):
     """Collects modules and leaves optimising to ``pipeline.py``, which knows the target."""
 
     def _optimize_functions(self, ll_module: Any) -> None:
@@ -26,12 +27,12 @@ class _RawLibrary(codegen.AOTCodeLibrary):  # type: ignore[misc]
         pass
 
 
-class _RawCodegen(codegen.AOTCPUCodegen):  # type: ignore[misc]
+class _RawCodegen(codegen.AOTCPUCodegen):
     _library_class = _RawLibrary
 
 
-class _KernelCompiler(compiler.CompilerBase):  # type: ignore[misc]
-    """The passes that a kernel needs: no closures, no arrays, no objects. Half the time of Numba's full list."""
+class _KernelCompiler(compiler.CompilerBase):
+    """The passes that a kernel needs: no closures, arrays or objects. Half the time of Numba's full list."""
 
     def define_pipelines(self) -> list[Any]:
         manager = compiler.PassManager("kernel")
@@ -56,7 +57,9 @@ def raw_ir(lowered: Lowered) -> str:
     with global_compiler_lock:
         cpu_target.typing_context.refresh()
         cpu_target.target_context.refresh()
-        context = cpu_target.target_context.subtarget(_internal_codegen=_RawCodegen("lncompile"), aot_mode=True)
+        context = cpu_target.target_context.subtarget(
+            _internal_codegen=_RawCodegen("lncompile"), aot_mode=True
+        )
         library = context.codegen().create_library("lncompile")
         for function in lowered.functions:
             _add(context, library, namespace[function.name], function)
@@ -76,7 +79,7 @@ def _executed(source: str) -> dict[str, Any]:
 
 
 def _add(context: Any, library: Any, kernel: Any, function: Function) -> None:
-    arguments = [types.CPointer(_SCALARS[dtype]) for _, dtype in function.pointers]
+    arguments = [CPointer(_SCALARS[dtype]) for _, dtype in function.pointers]
     arguments += [types.int64] * (len(function.sizes) + 2)
     result = compiler.compile_extra(
         cpu_target.typing_context,
@@ -97,7 +100,9 @@ def _add(context: Any, library: Any, kernel: Any, function: Function) -> None:
     exported = lir.Function(module, lir.FunctionType(lir.IntType(32), parameters), function.name)
     builder = lir.IRBuilder(exported.append_basic_block("entry"))
     # Kernels neither raise nor divide by a number that may be zero, so the status is always "done".
-    _, value = convention.call_function(builder, callee, result.fndesc.restype, result.fndesc.argtypes, exported.args)
+    _, value = convention.call_function(
+        builder, callee, result.fndesc.restype, result.fndesc.argtypes, exported.args
+    )
     builder.ret(value)
     library.add_ir_module(module)
 

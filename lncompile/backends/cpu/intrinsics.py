@@ -1,8 +1,8 @@
 """The kernel language for Numba: what emitted kernels call, as inline LLVM instructions.
 
-``lncompile/emit/standins.py`` gives the same names the same meaning in NumPy. Lane counts are literals, so a value
-such as ``load(x, i, 64)`` is one LLVM vector; LLVM cuts it into registers, which makes wide vectors the way to
-say "four accumulators".
+``lncompile/emit/standins.py`` gives the same names the same meaning in NumPy. Lane counts are literals, so a
+value such as ``load(x, i, 64)`` is one LLVM vector; LLVM cuts it into registers, which makes wide vectors the
+way to say "four accumulators".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ I32, I64 = lir.IntType(32), lir.IntType(64)
 class Vector(types.Type):
     """``lanes`` values of one scalar type."""
 
-    def __init__(self, element: types.Type, lanes: int) -> None:
+    def __init__(self, element: Any, lanes: int) -> None:
         self.element = element
         self.lanes = lanes
         super().__init__(name=f"vector({element}, {lanes})")
@@ -36,19 +36,23 @@ class Vector(types.Type):
 @register_default(Vector)
 class VectorModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Vector) -> None:
-        element = lir.IntType(1) if fe_type.element == types.boolean else dmm.lookup(fe_type.element).get_value_type()
+        element = (
+            lir.IntType(1)
+            if fe_type.element == types.boolean
+            else dmm.lookup(fe_type.element).get_value_type()
+        )
         super().__init__(dmm, fe_type, lir.VectorType(element, fe_type.lanes))
 
 
-def _element(t: types.Type) -> types.Type:
+def _element(t: Any) -> Any:
     return t.element if isinstance(t, Vector) else t
 
 
-def _is_number(t: types.Type) -> bool:
+def _is_number(t: Any) -> bool:
     return isinstance(t, types.Float | types.Integer)
 
 
-def _joined(*operands: types.Type) -> types.Type | None:
+def _joined(*operands: Any) -> Any:
     """The type of an elementwise operation: the vector's, if there is one; scalars adapt to it."""
     vectors = [t for t in operands if isinstance(t, Vector) and t.element != types.boolean]
     if vectors:
@@ -62,7 +66,7 @@ def _joined(*operands: types.Type) -> types.Type | None:
     return None
 
 
-def _adapted(context: Any, builder: Any, value: Any, source: types.Type, target: types.Type) -> Any:
+def _adapted(context: Any, builder: Any, value: Any, source: Any, target: Any) -> Any:
     """``value`` as ``target``: scalars are converted and repeated in every lane."""
     if source == target:
         return value
@@ -74,14 +78,18 @@ def _adapted(context: Any, builder: Any, value: Any, source: types.Type, target:
 def _splat(builder: Any, value: Any, lanes: int) -> Any:
     kind = lir.VectorType(value.type, lanes)
     single = builder.insert_element(lir.Constant(kind, lir.Undefined), value, I32(0))
-    return builder.shuffle_vector(single, lir.Constant(kind, lir.Undefined), lir.Constant(lir.VectorType(I32, lanes), [0] * lanes))
+    return builder.shuffle_vector(
+        single, lir.Constant(kind, lir.Undefined), lir.Constant(lir.VectorType(I32, lanes), [0] * lanes)
+    )
 
 
-def _literal(t: types.Type) -> int:
+def _literal(t: Any) -> int:
     return int(t.literal_value)
 
 
-def _call(builder: Any, name: str, arguments: Sequence[Any], result: Any = None, suffix: Sequence[Any] = ()) -> Any:
+def _call(
+    builder: Any, name: str, arguments: Sequence[Any], result: Any = None, suffix: Sequence[Any] = ()
+) -> Any:
     """Call an LLVM intrinsic."""
     result = result or arguments[0].type
     function_type = lir.FunctionType(result, [argument.type for argument in arguments])
@@ -130,7 +138,9 @@ def store(typing_context: Any, pointer: Any, index: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = Vector(pointer.dtype, value.lanes) if isinstance(value, Vector) else pointer.dtype
         address = _address(context, builder, args, kind)
-        builder.store(_to_element(context, builder, args[2], value, pointer.dtype), address, align=_alignment(pointer))
+        builder.store(
+            _to_element(context, builder, args[2], value, pointer.dtype), address, align=_alignment(pointer)
+        )
         return context.get_dummy_value()
 
     return types.void(pointer, types.int64, value), generate
@@ -177,7 +187,7 @@ def is_given(typing_context: Any, pointer: Any) -> Any:
     return types.boolean(pointer), generate
 
 
-def _address(context: Any, builder: Any, args: Any, kind: types.Type) -> Any:
+def _address(context: Any, builder: Any, args: Any, kind: Any) -> Any:
     """Where ``args[0][args[1]]`` is, as the address of a ``kind``."""
     element = builder.gep(args[0], [args[1]])
     return builder.bitcast(element, context.get_value_type(kind).as_pointer())
@@ -191,18 +201,26 @@ def _alignment(pointer: Any) -> int:
 def _first_lanes(builder: Any, count: Any, lanes: int) -> Any:
     """The mask of lanes below ``count``."""
     kind = lir.VectorType(I32, lanes)
-    return builder.icmp_signed("<", lir.Constant(kind, list(range(lanes))), _splat(builder, builder.trunc(count, I32), lanes))
+    return builder.icmp_signed(
+        "<", lir.Constant(kind, list(range(lanes))), _splat(builder, builder.trunc(count, I32), lanes)
+    )
 
 
-def _to_element(context: Any, builder: Any, value: Any, source: types.Type, element: types.Type) -> Any:
+def _to_element(context: Any, builder: Any, value: Any, source: Any, element: Any) -> Any:
     if _element(source) == element:
         return value
     if isinstance(source, Vector):
-        return _resized(builder, value, lir.VectorType(context.get_value_type(element), source.lanes), source.element, element)
+        return _resized(
+            builder,
+            value,
+            lir.VectorType(context.get_value_type(element), source.lanes),
+            source.element,
+            element,
+        )
     return context.cast(builder, value, source, element)
 
 
-def _resized(builder: Any, value: Any, target: Any, source: types.Type, element: types.Type) -> Any:
+def _resized(builder: Any, value: Any, target: Any, source: Any, element: Any) -> Any:
     convert = builder.fpext if element.bitwidth > source.bitwidth else builder.fptrunc
     return convert(value, target)
 
@@ -210,7 +228,7 @@ def _resized(builder: Any, value: Any, target: Any, source: types.Type, element:
 # Making and converting values
 
 
-def _filled(element: types.Type) -> Any:
+def _filled(element: Any) -> Any:
     @intrinsic(prefer_literal=True)
     def filled(typing_context: Any, value: Any, lanes: Any) -> Any:
         kind = Vector(element, _literal(lanes))
@@ -227,7 +245,7 @@ f32x = _filled(types.float32)
 f64x = _filled(types.float64)
 
 
-def _converted(element: types.Type) -> Any:
+def _converted(element: Any) -> Any:
     @intrinsic
     def convert(typing_context: Any, value: Any) -> Any:
         target = Vector(element, value.lanes) if isinstance(value, Vector) else element
@@ -265,7 +283,10 @@ def _elementwise(body: Callable[..., Any]) -> Any:
             return None
 
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return body(builder, *(_adapted(context, builder, v, t, kind) for v, t in zip(args, arguments, strict=True)))
+            return body(
+                builder,
+                *(_adapted(context, builder, v, t, kind) for v, t in zip(args, arguments, strict=True)),
+            )
 
         return kind(*arguments), generate
 
@@ -303,17 +324,20 @@ def absolute(builder: Any, v: Any) -> Any:
     return _call(builder, "llvm.fabs", (v,))
 
 
+def _extreme(builder: Any, a: Any, b: Any, comparison: str) -> Any:
+    # NaN in either operand stays NaN, as in np.maximum.
+    chosen = builder.select(builder.fcmp_ordered(comparison, a, b), a, b)
+    return builder.select(builder.fcmp_unordered("uno", a, a), a, chosen)
+
+
 @_elementwise
 def maximum(builder: Any, a: Any, b: Any) -> Any:
-    # NaN in either operand stays NaN, as in np.maximum.
-    larger = builder.select(builder.fcmp_ordered(">", a, b), a, b)
-    return builder.select(builder.fcmp_unordered("uno", a, a), a, larger)
+    return _extreme(builder, a, b, ">")
 
 
 @_elementwise
 def minimum(builder: Any, a: Any, b: Any) -> Any:
-    smaller = builder.select(builder.fcmp_ordered("<", a, b), a, b)
-    return builder.select(builder.fcmp_unordered("uno", a, a), a, smaller)
+    return _extreme(builder, a, b, "<")
 
 
 @_elementwise
@@ -342,7 +366,11 @@ def erf(builder: Any, v: Any) -> Any:
 
 
 def _constant(kind: Any, value: float) -> Any:
-    return lir.Constant(kind, [value] * kind.count) if isinstance(kind, lir.VectorType) else lir.Constant(kind, value)
+    return (
+        lir.Constant(kind, [value] * kind.count)
+        if isinstance(kind, lir.VectorType)
+        else lir.Constant(kind, value)
+    )
 
 
 @intrinsic
@@ -362,7 +390,9 @@ def where(typing_context: Any, condition: Any, chosen: Any, other: Any) -> Any:
         if joined == types.boolean or isinstance(joined, Vector):
             mask = _as_mask(context, builder, mask, condition, joined)
         picked = [
-            _as_mask(context, builder, v, t, joined) if _element(joined) == types.boolean else _adapted(context, builder, v, t, joined)
+            _as_mask(context, builder, v, t, joined)
+            if _element(joined) == types.boolean
+            else _adapted(context, builder, v, t, joined)
             for v, t in zip(args[1:], (chosen, other), strict=True)
         ]
         return builder.select(mask, *picked)
@@ -370,9 +400,13 @@ def where(typing_context: Any, condition: Any, chosen: Any, other: Any) -> Any:
     return joined(condition, chosen, other), generate
 
 
-def _as_mask(context: Any, builder: Any, value: Any, kind: types.Type, like: types.Type) -> Any:
+def _as_mask(context: Any, builder: Any, value: Any, kind: Any, like: Any) -> Any:
     """A truth value as wide as ``like``."""
-    return _splat(builder, value, like.lanes) if isinstance(like, Vector) and not isinstance(kind, Vector) else value
+    return (
+        _splat(builder, value, like.lanes)
+        if isinstance(like, Vector) and not isinstance(kind, Vector)
+        else value
+    )
 
 
 # From vectors to scalars
@@ -389,7 +423,9 @@ def _folding(combine: Callable[[Any, Any, Any], Any]) -> Any:
                 lanes //= 2
                 low, high = (
                     builder.shuffle_vector(
-                        vector, lir.Constant(vector.type, lir.Undefined), lir.Constant(lir.VectorType(I32, lanes), list(range(start, start + lanes)))
+                        vector,
+                        lir.Constant(vector.type, lir.Undefined),
+                        lir.Constant(lir.VectorType(I32, lanes), list(range(start, start + lanes))),
                     )
                     for start in (0, lanes)
                 )
@@ -405,12 +441,7 @@ def _folding(combine: Callable[[Any, Any, Any], Any]) -> Any:
 total = _folding(lambda builder, a, b: builder.fadd(a, b))
 
 
-def _larger(builder: Any, a: Any, b: Any) -> Any:
-    larger = builder.select(builder.fcmp_ordered(">", a, b), a, b)
-    return builder.select(builder.fcmp_unordered("uno", a, a), a, larger)
-
-
-largest = _folding(_larger)
+largest = _folding(lambda builder, a, b: _extreme(builder, a, b, ">"))
 
 
 @intrinsic
@@ -439,7 +470,9 @@ def fits_float32(typing_context: Any, value: Any) -> Any:
 @intrinsic
 def is_finite(typing_context: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.fcmp_ordered("<", _call(builder, "llvm.fabs", (args[0],)), lir.Constant(args[0].type, float("inf")))
+        return builder.fcmp_ordered(
+            "<", _call(builder, "llvm.fabs", (args[0],)), lir.Constant(args[0].type, float("inf"))
+        )
 
     return types.boolean(types.float64), generate
 
@@ -447,7 +480,7 @@ def is_finite(typing_context: Any, value: Any) -> Any:
 # Operators
 
 
-def _install_operator(function: Any, instruction: Callable[[Any, Any, Any], Any], compares: bool) -> None:
+def _install_operator(function: Any, instruction: Callable[..., Any], compares: bool) -> None:
     @infer_global(function)
     class VectorOperator(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
@@ -464,7 +497,13 @@ def _install_operator(function: Any, instruction: Callable[[Any, Any, Any], Any]
         left, right = (_adapted(context, builder, v, t, kind) for v, t in zip(args, sig.args, strict=True))
         return instruction(builder, left, right)
 
-    for left, right in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector), (Vector, types.Integer), (types.Integer, Vector)):
+    for left, right in (
+        (Vector, Vector),
+        (Vector, types.Float),
+        (types.Float, Vector),
+        (Vector, types.Integer),
+        (types.Integer, Vector),
+    ):
         lower_builtin(function, left, right)(lower)
 
 
@@ -473,8 +512,11 @@ _install_operator(operator.iadd, lambda b, x, y: b.fadd(x, y), False)
 _install_operator(operator.sub, lambda b, x, y: b.fsub(x, y), False)
 _install_operator(operator.mul, lambda b, x, y: b.fmul(x, y), False)
 _install_operator(operator.truediv, lambda b, x, y: b.fdiv(x, y), False)
-for _function, _symbol in ((operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="), (operator.eq, "==")):
-    _install_operator(_function, lambda b, x, y, s=_symbol: b.fcmp_ordered(s, x, y), True)
+_install_operator(operator.lt, lambda b, x, y: b.fcmp_ordered("<", x, y), True)
+_install_operator(operator.le, lambda b, x, y: b.fcmp_ordered("<=", x, y), True)
+_install_operator(operator.gt, lambda b, x, y: b.fcmp_ordered(">", x, y), True)
+_install_operator(operator.ge, lambda b, x, y: b.fcmp_ordered(">=", x, y), True)
+_install_operator(operator.eq, lambda b, x, y: b.fcmp_ordered("==", x, y), True)
 _install_operator(operator.ne, lambda b, x, y: b.fcmp_unordered("!=", x, y), True)
 
 

@@ -1,4 +1,4 @@
-"""LLVM IR to a shared library for one CPU: optimise, emit an object, link. Nothing here runs on a cache hit."""
+"""LLVM IR to a shared library for one CPU: optimise, emit, link. Nothing here runs on a cache hit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Built:
 
 
 def optimise(modules: Sequence[str], exports: Sequence[str], target: CpuTarget) -> Built:
-    """Link ``modules`` (LLVM IR) and optimise them together for ``target``; all but ``exports`` becomes private."""
+    """Link ``modules`` (LLVM IR) and optimise them for ``target``; all but ``exports`` is private."""
     machine = _machine(target)
     whole: Any = None
     for text in modules:

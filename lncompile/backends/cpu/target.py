@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import platform
 import sys
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from lncompile.errors import LncTypeError, LncValueError
 
 
-@dataclass(frozen=True)
-class CpuTarget:
+class CpuTarget(NamedTuple):
     """What LLVM is told to generate code for; ``vector_bytes`` is the width of its registers."""
 
     name: str
@@ -54,7 +53,9 @@ def host() -> CpuTarget:
     """The target that this machine is, by level: the same library serves every machine of a level."""
     machine = platform.machine().lower()
     if sys.platform != "linux" or machine not in ("x86_64", "amd64", "aarch64", "arm64"):
-        raise LncValueError(f"target: 'cpu' is supported on Linux on x86-64 and AArch64; this is {sys.platform} on {machine}")
+        raise LncValueError(
+            f"target: 'cpu' is supported on Linux on x86-64 and AArch64; this is {sys.platform} on {machine}"
+        )
     if machine in ("aarch64", "arm64"):
         return TARGETS["cpu:aarch64"]
     features = _cpu_features()
