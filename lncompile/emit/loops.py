@@ -101,6 +101,11 @@ def stored(place: str, text: str, left: Left) -> str:
     return f"store({place}, {text})" if left is None else f"store_partial({place}, {left}, {text})"
 
 
+def prefetched(row: Row, inputs: list[Input], distance: int) -> list[str]:
+    """Lines that bring what later steps read into the cache."""
+    return [f"prefetch({node.name}_row, i + {distance}, {row.width.lanes})" for node in inputs]
+
+
 def repeated(row: Row, node: Node) -> str:
     """A value as a vector, also where it is the same for all features."""
     text = row.scope.vector_operand(node, row.width)

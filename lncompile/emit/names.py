@@ -17,7 +17,7 @@ RESERVED = frozenset(
     (
         *standins.__all__,
         *("begin", "end", "row", "rows", "block", "blocks", "tile", "i", "count"),
-        *("ordinary", "keep", "sums", "partial", "partial_scalars"),
+        *("ordinary", "keep", "streamed", "start", "stop", "left", "sums", "partial", "partial_scalars"),
         *("min", "range", "float", "INFINITY", "NAN"),
     )
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lncompile.emit.loops import Left, Row, loaded, repeated, stored
+from lncompile.emit.loops import Left, Row, loaded, prefetched, repeated, stored
 from lncompile.emit.scope import Scope, Width
 from lncompile.emit.statistics import statistics
 from lncompile.emit.templates import fill
@@ -54,14 +54,14 @@ class RowsKernel:
             saved = next(out for out in program.outputs if out.role == "saved")
             before.append(f"keep = is_given({saved.name})")
         row = self._row(fast, each)
+        last: list[str] = []
+        if self._streamed:
+            before += self._decide_streaming()
+            last = ["if streamed:", "    fence()"]
+        holes = {"once": before, "row": row, "last": last}
         if not (self.sums or self.scalar_sums):
-            return fill("cpu/rows.py", "rows", {"once": before, "row": row})
-        holes = {
-            "once": before,
-            "open_block": self._open_block(),
-            "row": row,
-            "close_block": self._close_block(),
-        }
+            return fill("cpu/rows.py", "rows", holes)
+        holes |= {"open_block": self._open_block(), "close_block": self._close_block()}
         return fill("cpu/rows_in_blocks.py", "rows_in_blocks", holes, BLOCK_ROWS=schedule.block_rows)
 
     def _row(self, fast: Row, nodes: list[Node]) -> list[str]:
@@ -75,7 +75,7 @@ class RowsKernel:
         lines = statistics(fast, nodes)
         elements = replace(fast, width=Width(program.compute, self.schedule.element_lanes))
         lines += elements.narrow([_summed(out) for out in self._element_outputs])
-        written = self._elements(elements)
+        written = self._elements_streamed_or_not(elements)
         if not fast.conditions:
             holes = {
                 "pointers": pointers,
@@ -106,21 +106,56 @@ class RowsKernel:
 
     def _elements(self, row: Row) -> list[str]:
         """The loop that writes element-sized outputs and adds to the block's sums."""
-        outputs = self._element_outputs
-        if not outputs:
+        if not self._element_outputs:
             return []
+        return row.loop(lambda left: self._element_step(row, left, stream=False))
+
+    def _elements_streamed_or_not(self, row: Row) -> list[str]:
+        """The loop twice where results may be large: past the caches, and through them."""
+        plain = self._elements(row)
+        if not self._streamed:
+            return plain
+        holes = {
+            "head": self._element_step(row, "start", stream=False),
+            "whole": self._element_step(row, None, stream=True),
+            "partial": self._element_step(row, "left", stream=False),
+        }
+        names = {"FEATURES": self.features, "LANES": row.width.lanes, "BYTES": self.schedule.stream_bytes}
+        target = f"{self._streamed[0].name}_row"
+        streamed = fill("cpu/features.py", "features_streamed", holes, TARGET=target, **names)
+        return fill("cpu/features.py", "streamed_or_not", {"streamed": streamed, "plain": plain})
+
+    def _element_step(self, row: Row, left: Left, stream: bool) -> list[str]:
+        outputs = self._element_outputs
         values = [_summed(out) for out in outputs]
+        lines: list[str] = []
+        if stream and self.schedule.prefetch:
+            read = [n for n in row.scope.vectors_for(values) if isinstance(n, Input) and len(n.dims) == 2]
+            lines += prefetched(row, read, self.schedule.prefetch)
+        lines += row.vectors(values, row.width, left)
+        for out, value in zip(outputs, values, strict=True):
+            place, text = f"{out.name}_row, i", repeated(row, value)
+            if out in self.sums:
+                lines += self._add_to_sum(row, out, left)
+            elif stream and out in self._streamed:
+                lines.append(f"stream({place}, {text}, {self.schedule.stream_bytes})")
+            else:
+                lines.append(stored(place, text, left))
+        return lines
 
-        def step(left: Left) -> list[str]:
-            lines = row.vectors(values, row.width, left)
-            for out, value in zip(outputs, values, strict=True):
-                if out in self.sums:
-                    lines += self._add_to_sum(row, out, left)
-                else:
-                    lines.append(stored(f"{out.name}_row, i", repeated(row, value), left))
-            return lines
+    @property
+    def _streamed(self) -> list[Output]:
+        """Outputs that may be written past the caches: in the compute type, so that their vectors align."""
+        if not self.schedule.stream_rows or self.features < self.schedule.element_lanes:
+            return []
+        dtype = self.program.compute
+        return [out for out in self._element_outputs if out not in self.sums and out.dtype == dtype]
 
-        return row.loop(step)
+    def _decide_streaming(self) -> list[str]:
+        bytes_ = self.schedule.stream_bytes
+        first, *others = self._streamed
+        alike = "".join(f" and same_alignment({first.name}, {out.name}, {bytes_})" for out in others)
+        return [f"streamed = rows >= {self.schedule.stream_rows}{alike}"]
 
     def _add_to_sum(self, row: Row, out: Output, left: Left) -> list[str]:
         index = self.sums.index(out)

@@ -20,10 +20,12 @@ __all__ = [
     "advance",
     "as_float32",
     "as_float64",
+    "elements_to_boundary",
     "erf",
     "exp",
     "f32x",
     "f64x",
+    "fence",
     "first",
     "fits_float32",
     "fma",
@@ -36,13 +38,16 @@ __all__ = [
     "log",
     "maximum",
     "minimum",
+    "prefetch",
     "read",
     "rsqrt",
+    "same_alignment",
     "sigmoid",
     "sqrt",
     "square",
     "store",
     "store_partial",
+    "stream",
     "tanh",
     "total",
     "where",
@@ -98,6 +103,34 @@ def read(p: Pointer, i: int) -> np.float64:
 
 
 write = store
+
+
+def stream(p: Pointer, i: int, value: Any, boundary: int) -> None:
+    """Like :func:`store`, past the caches; ``p[i]`` lies on a boundary of so many bytes."""
+    assert elements_to_boundary(advance(p, i), boundary) == 0, "an unaligned stream"
+    store(p, i, value)
+
+
+def fence() -> None:
+    """Let no later write of this thread overtake what was streamed."""
+
+
+def prefetch(p: Pointer, i: int, count: int) -> None:
+    """Bring the ``count`` elements from ``p[i]`` on into the cache; they need not be inside the array."""
+
+
+def elements_to_boundary(p: Pointer, boundary: int) -> int:
+    """How many elements lie before the next address that is a multiple of ``boundary`` bytes."""
+    assert p.array is not None
+    return -(p.array.ctypes.data // p.array.itemsize + p.offset) % (boundary // p.array.itemsize)
+
+
+def same_alignment(p: Pointer, q: Pointer, boundary: int) -> bool:
+    """Whether two addresses are equally far from a multiple of ``boundary`` bytes."""
+    assert p.array is not None
+    assert q.array is not None
+    distances = [a.array.ctypes.data + a.offset * a.array.itemsize for a in (p, q) if a.array is not None]
+    return (distances[0] - distances[1]) % boundary == 0
 
 
 def advance(p: Pointer, elements: int) -> Pointer:

@@ -17,7 +17,9 @@ class RowsSchedule:
     ``statistics_lanes`` and ``element_lanes`` are the widths of the vectors in the loops that reduce and in
     the loop that writes; ``careful_lanes`` that of the float64 path; ``pivot_lanes`` how many of a row's
     first elements give the pivot of its moments; ``block_rows`` how many rows add up into one partial sum of
-    the gradients of parameters; ``combine_lanes`` the width of the loop that adds the partial sums.
+    the gradients of parameters; ``combine_lanes`` the width of the loop that adds the partial sums. From
+    ``stream_rows`` rows on results are written past the caches, in vectors aligned to ``stream_bytes``, and
+    inputs prefetched ``prefetch`` elements ahead meanwhile (0: not at all).
     """
 
     statistics_lanes: int
@@ -26,6 +28,9 @@ class RowsSchedule:
     pivot_lanes: int
     block_rows: int
     combine_lanes: int
+    stream_rows: int
+    stream_bytes: int
+    prefetch: int
 
     def show(self) -> str:
         """The schedule as text, a line a field."""
@@ -46,6 +51,9 @@ def heuristic(features: int, compute: str, vector_bytes: int) -> RowsSchedule:
         pivot_lanes=min(16, 1 << (max(features, 1).bit_length() - 1)),
         block_rows=_block_rows(features),
         combine_lanes=_lanes(max(2, vector_bytes // 8), features),
+        stream_rows=_stream_rows(features, TABLE[compute].itemsize),
+        stream_bytes=vector_bytes,
+        prefetch=_prefetch(features, TABLE[compute].itemsize),
     )
 
 
@@ -61,3 +69,20 @@ def _block_rows(features: int) -> int:
     """
     rows = 65536 // max(features, 1)
     return max(8, min(1024, 1 << max(rows, 1).bit_length() - 1))
+
+
+def _stream_rows(features: int, itemsize: int) -> int:
+    """From 12 MiB of results on.
+
+    Time through the caches over time past them, with prefetch, 1024 features, one thread of a Xeon with
+    AVX-512, least of 11 rounds: 0.94 at 8 MiB, 1.40 at 16 MiB.
+    """
+    return max(1, (12 << 20) // (max(features, 1) * itemsize))
+
+
+def _prefetch(features: int, itemsize: int) -> int:
+    """The next row, while this one is written past the caches: else memory waits during its statistics.
+
+    With 16 MiB of results 1435 µs against 1664 without. In cache it costs a tenth, so it goes with streaming.
+    """
+    return features if features * itemsize >= 1024 else 0

@@ -1,4 +1,7 @@
-"""All features in vectors of LANES, the last LEFT of them in a partial vector."""
+"""All features in vectors of LANES; where they do not fill the last one, it is partial.
+
+Streamed, whole vectors begin where the row that is written crosses a boundary of BYTES.
+"""
 
 from lncompile.emit.standins import hole
 
@@ -18,3 +21,24 @@ def features_whole(FULL, LANES):
 def features_partial():
     i = 0
     hole("partial")
+
+
+def features_streamed(TARGET, FEATURES, LANES, BYTES):
+    start = min(elements_to_boundary(TARGET, BYTES), FEATURES)
+    stop = start + (FEATURES - start) // LANES * LANES
+    left = FEATURES - stop
+    if start > 0:
+        i = 0
+        hole("head")
+    for i in range(start, stop, LANES):
+        hole("whole")
+    if left > 0:
+        i = stop
+        hole("partial")
+
+
+def streamed_or_not():
+    if streamed:
+        hole("streamed")
+    else:
+        hole("plain")

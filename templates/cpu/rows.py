@@ -7,3 +7,4 @@ def rows(begin, end):
     hole("once")
     for row in range(begin, end):
         hole("row")
+    hole("last")

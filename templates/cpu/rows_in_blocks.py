@@ -10,3 +10,4 @@ def rows_in_blocks(rows, begin, end, BLOCK_ROWS):
         for row in range(block * BLOCK_ROWS, min(block * BLOCK_ROWS + BLOCK_ROWS, rows)):
             hole("row")
         hole("close_block")
+    hole("last")

@@ -171,6 +171,64 @@ def read(typing_context: Any, pointer: Any, index: Any) -> Any:
 write = store
 
 
+@intrinsic(prefer_literal=True)
+def stream(typing_context: Any, pointer: Any, index: Any, value: Any, boundary: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address = _address(context, builder, args, Vector(pointer.dtype, value.lanes))
+        vector = _to_element(context, builder, args[2], value, pointer.dtype)
+        instruction = builder.store(vector, address, align=_literal(boundary))
+        instruction.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, value, boundary), generate
+
+
+@intrinsic
+def fence(typing_context: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        # What is streamed is not ordered with other writes, not even by a lock's release on x86.
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic(prefer_literal=True)
+def prefetch(typing_context: Any, pointer: Any, index: Any, count: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        first = builder.ptrtoint(builder.gep(args[0], [args[1]]), I64)
+        read, all_levels, data = I32(0), I32(3), I32(1)
+        for offset in range(0, _literal(count) * _alignment(pointer), _CACHE_LINE):
+            line = builder.inttoptr(builder.add(first, I64(offset)), lir.IntType(8).as_pointer())
+            arguments = [line, read, all_levels, data]
+            _call(builder, "llvm.prefetch", arguments, lir.VoidType(), (line.type,))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, count), generate
+
+
+#: Bytes; where lines are longer, a line is prefetched more than once, which costs an instruction.
+_CACHE_LINE = 64
+
+
+@intrinsic
+def elements_to_boundary(typing_context: Any, pointer: Any, boundary: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        distance = builder.and_(builder.neg(builder.ptrtoint(args[0], I64)), builder.sub(args[1], I64(1)))
+        return builder.udiv(distance, I64(_alignment(pointer)))
+
+    return types.int64(pointer, types.int64), generate
+
+
+@intrinsic
+def same_alignment(typing_context: Any, one: Any, other: Any, boundary: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        difference = builder.sub(builder.ptrtoint(args[0], I64), builder.ptrtoint(args[1], I64))
+        return builder.icmp_unsigned("==", builder.and_(difference, builder.sub(args[2], I64(1))), I64(0))
+
+    return types.boolean(one, other, types.int64), generate
+
+
 @intrinsic
 def advance(typing_context: Any, pointer: Any, elements: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
