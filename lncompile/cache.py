@@ -22,10 +22,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, TypeVar
 
 from lncompile.cache_lock import locked
+from lncompile.digest import digest
 from lncompile.errors import CompilerBug
 
 SCHEMA = "v1"
@@ -117,7 +117,7 @@ def key_of(spec: Mapping[str, Any]) -> str:
         CompilerBug: a mapping has a key that is not a string, which JSON would silently turn into one.
         TypeError: a value has no form in JSON.
     """
-    return sha256(_canonical(spec)).hexdigest()
+    return digest(_canonical(spec))
 
 
 def fetch(spec: Mapping[str, Any], build: Callable[[], Artifact]) -> Entry:
@@ -288,12 +288,12 @@ def _require_string_keys(value: object) -> None:
 
 
 def _digest(data: bytes) -> dict[str, Any]:
-    return {"bytes": len(data), "sha256": sha256(data).hexdigest()}
+    return {"bytes": len(data), "sha256": digest(data)}
 
 
 def _seal(body: bytes) -> bytes:
     """Precede a record by its own digest, since a flipped bit may well leave it valid JSON."""
-    return _RECORD_HEAD % sha256(body).hexdigest().encode() + body + _RECORD_TAIL
+    return _RECORD_HEAD % digest(body).encode() + body + _RECORD_TAIL
 
 
 def _read_record(path: str) -> Any:
@@ -311,7 +311,7 @@ def _read_checked(path: str, expected: Mapping[str, Any]) -> bytes:
         raise Damaged(path, "is missing") from error
     if len(data) != expected["bytes"]:
         raise Damaged(path, f"has {len(data)} bytes, expected {expected['bytes']}")
-    if sha256(data).hexdigest() != expected["sha256"]:
+    if digest(data) != expected["sha256"]:
         raise Damaged(path, "does not match its digest")
     return data
 

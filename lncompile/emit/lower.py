@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from math import prod
 
 from lncompile import axes as ax
+from lncompile.digest import digest
 from lncompile.emit import standins
 from lncompile.emit.names import legal
 from lncompile.emit.once import CombineKernel
@@ -216,4 +216,4 @@ def _require_rows(program: Program, request: Request) -> None:
 
 def fingerprint(text: str) -> str:
     """A short name for a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest(text.encode())[:16]
