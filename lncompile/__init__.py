@@ -1,8 +1,8 @@
 """Normalization kernels, compiled from their equations.
 
-    import lncompile as lnc
+import lncompile as lnc
 
-    y = lnc.layer_norm(x, weight, bias)
+y = lnc.layer_norm(x, weight, bias)
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from lncompile.specialize import Specialization
 
 
 class CompiledKernel(Protocol):
-    """What :func:`compile` returns: a callable for the features, dtypes and constants that it was compiled for.
+    """What :func:`compile` returns: a callable for the features, dtypes and constants that it was made for.
 
     Any number of rows is accepted.
     """
@@ -48,17 +48,21 @@ def compile(
     """Compile ``norm`` for arrays like a first argument of ``shape``.
 
     ``dtype`` is one dtype for all arguments or a mapping by argument name, in which None leaves an optional
-    argument out and those not mentioned have the first argument's. ``options`` are the equation's constants and the sizes
-    of split axes. Batch sizes in ``shape`` do not matter. ``target``: ``cpu`` is this machine.
+    argument out and those not mentioned have the first argument's. ``options`` are the equation's constants
+    and the sizes of split axes. Batch sizes in ``shape`` do not matter. ``target``: ``cpu`` is this machine.
 
-    Raises ``LncError`` naming what does not fit. Kernels for another CPU can be inspected (``stages``), not called.
+    Raises ``LncError`` naming what does not fit. Kernels for another CPU can be inspected (``stages``), not
+    called.
     """
     dispatcher = dispatcher_of(norm)
     sizes = _sizes(dispatcher, _checked_shape(shape), options)
     special = dispatcher.specialization(
-        _dtypes(dispatcher, dtype), sizes, options | ({} if out_dtype is None else {"out_dtype": out_dtype}), target
+        _dtypes(dispatcher, dtype),
+        sizes,
+        options | ({} if out_dtype is None else {"out_dtype": out_dtype}),
+        target,
     )
-    kernel = dispatcher.kernel(special)
+    kernel = dispatcher.compiled(special)
     fixed = _Fixed(dispatcher, special, kernel)
     call = wrapped(fixed)
     call.__doc__ = dispatcher.equation.function.__doc__
@@ -72,19 +76,26 @@ class _Fixed(Dispatcher):
     def __init__(self, parent: Dispatcher, special: Specialization, kernel: Kernel) -> None:
         super().__init__(parent.equation)
         self.signature = parent.signature
-        self.special = special
-        self.remember(kernel)
+        self.kernel: Kernel = kernel
+        self._special = special
 
     def knows(self, kernel: Kernel) -> bool:
         """Whether ``kernel`` is this one."""
-        return kernel is self.recent[0]
+        return kernel is self.kernel
 
-    def kernel_for(self, values: tuple[object, ...], options: dict[str, Any]) -> tuple[Kernel, list[arr.Array | None]]:
+    def kernel_for(
+        self, values: tuple[object, ...], options: dict[str, Any]
+    ) -> tuple[Kernel, list[arr.Array | None]]:
         """The kernel, if the arguments are what it was compiled for."""
-        if options:
-            raise LncTypeError(f"{next(iter(options))}: a compiled kernel takes arrays alone; its constants are compiled in")
+        for name in options:
+            raise LncTypeError(f"{name}: a compiled kernel takes arrays alone; its constants are compiled in")
         arrays = self.signature.checked(values)
-        dtypes = dict(self.special.dtypes)
+        self._check_dtypes(arrays)
+        self._check_sizes(arrays)
+        return self.kernel, arrays
+
+    def _check_dtypes(self, arrays: Sequence[arr.Array | None]) -> None:
+        dtypes = dict(self._special.dtypes)
         for name, array in zip(self.signature.arguments, arrays, strict=True):
             expected = dtypes.get(name)
             if (expected is None) != (array is None):
@@ -92,23 +103,27 @@ class _Fixed(Dispatcher):
                 raise LncTypeError(f"{name}: this kernel was compiled {was} it; got {came}")
             if array is not None and arr.dtype_name(name, array) != expected:
                 raise LncTypeError(f"{name}: this kernel was compiled for {expected}; got {array.dtype}")
-        compiled = dict(self.special.sizes)
-        pattern = self.equation.pattern
-        split = {name: size for name, size in compiled.items() if (name,) not in pattern.dims}
-        solved = self.signature.solve(arrays, split)
+
+    def _check_sizes(self, arrays: Sequence[arr.Array | None]) -> None:
+        compiled = dict(self._special.sizes)
+        split = {name for dim in self.equation.pattern.dims if len(dim) > 1 for name in dim}
+        given = {name: size for name, size in compiled.items() if name in split}
+        solved = self.signature.solve(arrays, given)
         for name, size in compiled.items():
             if ax.count(name, solved) != size:
                 raise LncValueError(
-                    f"{self.signature.arguments[0]}: this kernel was compiled for {name} = {size}; got {ax.count(name, solved)}"
+                    f"{self.signature.arguments[0]}: this kernel was compiled for {name} = {size}; "
+                    f"got {ax.count(name, solved)}"
                 )
-        return self.recent[0], arrays
 
 
 def _checked_shape(shape: object) -> tuple[int, ...]:
     try:
         sizes = tuple(operator.index(size) for size in shape)  # type: ignore[attr-defined]
     except TypeError:
-        raise LncTypeError(f"shape: expected a sequence of ints, the shape of the first argument; got {shape!r}") from None
+        raise LncTypeError(
+            f"shape: expected a sequence of ints, the shape of the first argument; got {shape!r}"
+        ) from None
     if any(size < 0 for size in sizes):
         raise LncValueError(f"shape: sizes cannot be negative; got {sizes}")
     return sizes
@@ -117,7 +132,7 @@ def _checked_shape(shape: object) -> tuple[int, ...]:
 def _sizes(dispatcher: Dispatcher, shape: tuple[int, ...], options: Mapping[str, Any]) -> ax.Sizes:
     equation = dispatcher.equation
     first = equation.arguments[0]
-    given = {name: value for name, value in options.items() if name not in equation.constants}
+    given = dispatcher.given_sizes(options)
     for name in given:
         if name not in equation.pattern.axes or name == ax.ELLIPSIS:
             raise LncTypeError(f"{equation.name}: no parameter and no axis is called {name!r}")

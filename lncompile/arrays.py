@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -14,18 +15,27 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def checked(name: str, value: object) -> Array:
-    """``value`` as an array if it is one of a supported dtype (in any byte order); ``LncError`` naming it otherwise."""
+    """``value`` as an array of a supported dtype, in any byte order; ``LncError`` naming it if it is none."""
     if isinstance(value, np.generic):
         value = np.asarray(value)
-    if not isinstance(value, np.ndarray) or isinstance(value, np.matrix | np.ma.MaskedArray):
-        raise LncTypeError(f"{name}: expected a NumPy array; got {_described(value)}")
+    if not _is_array(value):
+        raise LncTypeError(f"{name}: expected a NumPy array; got {described(value)}")
     dtype_name(name, value)
     return value
 
 
+def _is_array(value: object) -> TypeGuard[Array]:
+    """Whether ``value`` is an array whose elements are what its memory holds, with NumPy's own arithmetic."""
+    # Nobody has a masked array while numpy.ma is not imported, which takes 10 ms.
+    masked = sys.modules.get("numpy.ma")
+    if masked is not None and isinstance(value, masked.MaskedArray):
+        return False
+    return isinstance(value, np.ndarray) and not isinstance(value, np.matrix)
+
+
 def dtype_name(name: str, array: Array) -> str:
     """The name of an array's dtype; ``LncError`` if there are no kernels for it."""
-    found = BY_NUMPY.get(array.dtype.newbyteorder("=") if not array.dtype.isnative else array.dtype)
+    found = BY_NUMPY.get(_native(array.dtype))
     if found is None:
         raise LncTypeError(f"{name}: expected an array of {' or '.join(TABLE)}; got dtype {array.dtype}")
     return found
@@ -33,30 +43,49 @@ def dtype_name(name: str, array: Array) -> str:
 
 def canonical(array: Array) -> Array:
     """The array itself if a kernel can read it, else a copy: contiguous, aligned, in native byte order."""
-    native = array.dtype.newbyteorder("=") if not array.dtype.isnative else array.dtype
+    if (
+        type(array) is np.ndarray
+        and array.flags.c_contiguous
+        and array.flags.aligned
+        and array.dtype.isnative
+    ):
+        return array
     # np.require turns 0-d arrays into 1-d ones when it copies.
-    return np.require(array, native, ["C", "A"]).reshape(array.shape).view(np.ndarray)
+    return np.require(array, _native(array.dtype), ["C", "A"]).reshape(array.shape).view(np.ndarray)
 
 
 def check_output(name: str, array: object, shape: tuple[int, ...], dtype: str) -> Array:
     """``array`` if it can be written to as it is asked for; ``LncError`` naming it otherwise."""
-    if not isinstance(array, np.ndarray) or isinstance(array, np.matrix | np.ma.MaskedArray):
-        raise LncTypeError(f"{name}: expected a NumPy array to write to; got {_described(array)}")
-    if BY_NUMPY.get(array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")) != dtype:
-        raise LncTypeError(f"{name}: expected dtype {dtype}; got {array.dtype}")
-    if array.shape != shape:
-        raise LncValueError(f"{name}: expected shape {shape}; got {array.shape}")
+    if not _is_array(array):
+        raise LncTypeError(f"{name}: expected a NumPy array to write to; got {described(array)}")
+    check_like(name, array, shape, dtype)
     if not array.flags.writeable:
-        raise LncValueError(f"{name}: the array is read-only")
+        raise LncValueError(f"{name}: expected an array to write to; got a read-only one")
     if overlaps_itself(array):
-        raise LncValueError(f"{name}: elements of the array share memory (strides {array.strides})")
+        raise LncValueError(
+            f"{name}: expected every element in a place of its own; got elements that share memory, "
+            f"shape {array.shape} with strides {array.strides}"
+        )
     return array
 
 
+def check_like(name: str, array: Array, shape: tuple[int, ...], dtype: str, why: str = "") -> None:
+    """``LncError`` unless ``array`` has this dtype, in any byte order, and shape; ``why`` says whose."""
+    why = why and f", {why}"
+    if BY_NUMPY.get(_native(array.dtype)) != dtype:
+        raise LncTypeError(f"{name}: expected dtype {dtype}{why}; got {array.dtype}")
+    if array.shape != shape:
+        raise LncValueError(f"{name}: expected shape {shape}{why}; got {array.shape}")
+
+
 def overlaps_itself(array: Array) -> bool:
-    """Whether two elements of the array may share memory: each stride must step over all that smaller ones reach."""
+    """Whether two elements may share memory: each stride must step over all that smaller ones reach."""
+    if not array.size:
+        return False
     reach = array.itemsize
-    for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
+    for stride, size in sorted(
+        (abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)
+    ):
         if size > 1:
             if stride < reach:
                 return True
@@ -67,10 +96,11 @@ def overlaps_itself(array: Array) -> bool:
 def same_place(a: Array, b: Array) -> bool:
     """Whether two arrays are the same elements in the same order."""
     return (
-        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+        a.ctypes.data == b.ctypes.data
         and a.shape == b.shape
-        and a.strides == b.strides
         and a.dtype == b.dtype
+        # The stride of a dimension of size 1 leads nowhere.
+        and all(s == t or n == 1 for s, t, n in zip(a.strides, b.strides, a.shape, strict=True))
     )
 
 
@@ -79,24 +109,41 @@ def overlap(a: Array, b: Array) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 
 
-def check_distinct(outputs: Sequence[tuple[str, Array]], inputs: Sequence[tuple[str, Array]]) -> None:
+def check_distinct(outputs: Iterable[tuple[str, Array]], inputs: Sequence[tuple[str, Array]]) -> None:
     """Refuse outputs that overlap one another, or an input otherwise than by being exactly it."""
-    for at, (name, array) in enumerate(outputs):
-        for other_name, other in outputs[:at]:
+    before: list[tuple[str, Array]] = []
+    for name, array in outputs:
+        for other_name, other in before:
             if overlap(array, other):
-                raise LncValueError(f"{name}: overlaps {other_name}; every output needs memory of its own")
+                raise LncValueError(
+                    f"{name}: expected memory of its own; got an array that overlaps {other_name}"
+                )
         for other_name, other in inputs:
-            if not same_place(array, other) and overlap(array, other):
-                raise LncValueError(f"{name}: overlaps {other_name} partly; it may be exactly that array, or apart from it")
+            if overlap(array, other) and not same_place(array, other):
+                raise LncValueError(
+                    f"{name}: expected exactly the array {other_name}, or one apart from it; "
+                    f"got an array that overlaps {other_name} partly"
+                )
+        before.append((name, array))
 
 
-def _described(value: object) -> str:
+def described(value: object) -> str:
+    """``value`` for an error message: its type, and its text or what it has of dtype and shape."""
     if value is None:
         return "None"
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+    if isinstance(value, np.ndarray):
+        return f"{type(value).__name__} of {value.dtype}, shape {value.shape}"
+    if isinstance(value, tuple | list):
+        text = f"({', '.join(described(element) for element in value[:5])})"
+    else:
+        text = " ".join(repr(value).split())
+    return f"{type(value).__name__} {text if len(text) <= 100 else text[:97] + '...'}"
+
+
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype if dtype.isnative else dtype.newbyteorder("=")

@@ -6,24 +6,24 @@ dimension into several axes as in einops, and ``...`` stands for any number of d
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 from lncompile.errors import LncTypeError, LncValueError
 
 ELLIPSIS = "..."
 _TOKEN = re.compile(r"\.\.\.|[A-Za-z_][A-Za-z_0-9]*|[\[\]()]|\S")
 
-#: One array dimension: the axes that it is made of, outermost first; ``("...",)`` is any number of dimensions.
+#: One array dimension: the axes that it is made of, outermost first; ``("...",)`` is any number of them.
 Dim = tuple[str, ...]
 #: Sizes by axis name. The ellipsis has a tuple: one size for each dimension that it stands for.
 Sizes = dict[str, "int | tuple[int, ...]"]
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(NamedTuple):
     """The dimensions of one array, and which of their axes are features."""
 
     text: str
@@ -54,16 +54,19 @@ def parse(text: object, culprit: str = "pattern") -> Pattern:
     seen: set[str] = set()
     split: list[str] | None = None
     bracket_from: int | None = None
+    bracket_within: list[str] | None = None
     for token in _TOKEN.findall(text):
         if token == "[":
             if bracket_from is not None:
                 raise wrong("brackets cannot be nested")
-            bracket_from = len(seen)
+            bracket_from, bracket_within = len(seen), split
         elif token == "]":
             if bracket_from is None:
                 raise wrong("a ']' without its '['")
             if bracket_from == len(seen):
                 raise wrong("empty brackets mark no axis")
+            if bracket_within is not split:
+                raise wrong("a split dimension and a pair of brackets overlap")
             bracket_from = None
         elif token == "(":
             if split is not None:
@@ -74,11 +77,15 @@ def parse(text: object, culprit: str = "pattern") -> Pattern:
                 raise wrong("a ')' without its '('")
             if not split:
                 raise wrong("empty parentheses name no axis")
+            if bracket_from is not None and bracket_within is split:
+                raise wrong("a split dimension and a pair of brackets overlap")
             dims.append(tuple(split))
             split = None
         elif token == ELLIPSIS or token[0].isalpha() or token[0] == "_":
             if token in seen:
-                raise wrong("'...' can stand once only" if token == ELLIPSIS else f"axis {token!r} occurs twice")
+                raise wrong(
+                    "'...' can stand once only" if token == ELLIPSIS else f"axis {token!r} occurs twice"
+                )
             if token == ELLIPSIS and split is not None:
                 raise wrong("'...' cannot be part of a split dimension")
             seen.add(token)
@@ -114,41 +121,53 @@ def show(dims: tuple[Dim, ...]) -> str:
 
 
 def solve(
-    arrays: Mapping[str, tuple[tuple[Dim, ...], tuple[int, ...]]], given: Mapping[str, int], axes: tuple[str, ...]
+    arrays: Mapping[str, tuple[tuple[Dim, ...], tuple[int, ...]]],
+    given: Mapping[str, int],
+    axes: tuple[str, ...],
 ) -> Sizes:
     """The size of every axis in ``axes`` from the shapes of all arrays and the sizes given by name.
 
     ``arrays`` maps an argument's name to its dimensions and its shape. Raises ``LncError`` naming the
     argument that does not fit, or the axis whose size nothing tells.
     """
-    sizes: Sizes = {}
-    for name, size in given.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise LncTypeError(f"{name}: expected a positive int, the size of an axis; got {size!r}")
-        sizes[name] = size
+    sizes: Sizes = {name: _given_size(name, size) for name, size in given.items()}
     pairs = [
-        (argument, dim, size)
+        (argument, dim, extent)
         for argument, (dims, shape) in arrays.items()
-        for dim, size in _matched(argument, dims, shape)
+        for dim, extent in _matched(argument, dims, shape)
     ]
     unsolved = True
     while unsolved:
         unsolved = False
-        for argument, dim, size in pairs:
+        for argument, dim, extent in pairs:
             missing = [name for name in dim if name not in sizes]
-            if len(missing) == 1 and _solve_dim(argument, dim, size, missing[0], sizes):
+            if len(missing) == 1 and _solve_dim(argument, dim, extent, missing[0], sizes):
                 unsolved = True
-    for argument, dim, size in pairs:
-        if all(name in sizes for name in dim) and _dim_size(dim, sizes) != size:
-            dims, shape = arrays[argument]
-            expected = tuple(s for d in dims for s in _expand(_dim_size(d, sizes) if _known(d, sizes) else -1))
-            raise LncValueError(
-                f"{argument}: expected shape [{show(dims)}] = {_shape_text(expected)}; got {_shape_text(shape)}"
-            )
+    for argument, dim, extent in pairs:
+        if _known(dim, sizes) and _dim_size(dim, sizes) != extent:
+            raise _misfit(argument, *arrays[argument], sizes)
     for name in axes:
         if name not in sizes:
             raise LncValueError(f"{name}: the shapes do not tell the size of axis {name!r}; pass {name}=...")
     return sizes
+
+
+def _given_size(name: str, size: object) -> int:
+    try:
+        number = operator.index(size)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or isinstance(size, bool):
+        raise LncTypeError(f"{name}: expected a positive int, the size of an axis; got {size!r}")
+    if number < 1:
+        raise LncValueError(f"{name}: expected a positive int, the size of an axis; got {size!r}")
+    return number
+
+
+def _misfit(argument: str, dims: tuple[Dim, ...], shape: tuple[int, ...], sizes: Sizes) -> LncValueError:
+    known = (_dim_size(dim, sizes) if _known(dim, sizes) else -1 for dim in dims)
+    expected = _shape_text(tuple(size for extent in known for size in _expand(extent)))
+    return LncValueError(f"{argument}: expected shape [{show(dims)}] = {expected}; got {_shape_text(shape)}")
 
 
 def array_shape(dims: tuple[Dim, ...], sizes: Sizes) -> tuple[int, ...]:
@@ -162,14 +181,15 @@ def count(name: str, sizes: Sizes) -> int:
     return prod(size) if isinstance(size, tuple) else size
 
 
-def _matched(argument: str, dims: tuple[Dim, ...], shape: tuple[int, ...]) -> list[tuple[Dim, int | tuple[int, ...]]]:
+def _matched(
+    argument: str, dims: tuple[Dim, ...], shape: tuple[int, ...]
+) -> list[tuple[Dim, int | tuple[int, ...]]]:
     if (ELLIPSIS,) in dims:
         at = dims.index((ELLIPSIS,))
         after = len(dims) - at - 1
         if len(shape) < len(dims) - 1:
-            raise LncValueError(
-                f"{argument}: expected at least {len(dims) - 1} dimensions [{show(dims)}]; got shape {_shape_text(shape)}"
-            )
+            expected = f"at least {len(dims) - 1} dimensions [{show(dims)}]"
+            raise LncValueError(f"{argument}: expected {expected}; got shape {_shape_text(shape)}")
         middle = tuple(shape[at : len(shape) - after])
         return [
             *zip(dims[:at], shape[:at], strict=True),
@@ -192,7 +212,9 @@ def _solve_dim(argument: str, dim: Dim, size: int | tuple[int, ...], name: str, 
         return False
     if size % known:
         others = "*".join(other for other in dim if other != name)
-        raise LncValueError(f"{argument}: the dimension ({' '.join(dim)}) of size {size} is no multiple of {others}={known}")
+        raise LncValueError(
+            f"{argument}: the dimension ({' '.join(dim)}) of size {size} is no multiple of {others}={known}"
+        )
     sizes[name] = size // known
     return True
 
@@ -210,4 +232,5 @@ def _expand(size: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:
-    return "(" + ", ".join("?" if size < 0 else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
+    texts = ["?" if size < 0 else str(size) for size in shape]
+    return f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"

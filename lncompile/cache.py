@@ -21,8 +21,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from lncompile.cache_lock import locked
 from lncompile.digest import digest
@@ -56,8 +55,7 @@ class Damaged(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Artifact:
+class Artifact(NamedTuple):
     """What a builder makes. ``meta`` must survive a trip through JSON."""
 
     library: bytes
@@ -65,8 +63,7 @@ class Artifact:
     meta: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A compiled specialization whose bytes were verified.
 
     ``stored_at`` is the library's path in the store, for people to look at: load ``library``, or call

@@ -29,10 +29,12 @@ BY_NUMPY: dict[np.dtype[np.generic], str] = {entry.numpy: name for name, entry i
 
 
 def named(name: object, culprit: str) -> str:
-    """Check that ``name`` is a supported dtype (a name or anything NumPy takes as one) and return its name."""
+    """Check that ``name`` is a supported dtype (a name or what NumPy takes as one) and return its name."""
     if isinstance(name, str) and name in TABLE:
         return name
     try:
+        if name is None:  # which NumPy takes as float64
+            raise TypeError
         return BY_NUMPY[np.dtype(name)]  # type: ignore[call-overload]
     except (TypeError, KeyError):
         raise LncTypeError(f"{culprit}: expected one of {', '.join(TABLE)}; got {name!r}") from None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
+from lncompile.buffers import batch_sizes
 from lncompile.interface import Phase
 from lncompile.interpret import interpret
-from lncompile.kernel import Kernel, Signature
+from lncompile.kernel import Kernel, Signature, refuse
 
 if TYPE_CHECKING:
     from lncompile.arrays import Array
@@ -19,23 +21,38 @@ if TYPE_CHECKING:
 class _Interpreted:
     """Runs a phase by the interpreter."""
 
-    def __init__(self, phase: Phase, program: Program) -> None:
-        self.phase = phase
-        self._program = program
+    entry = staticmethod(refuse)
 
-    def entry(self, *_: object) -> object:
-        """Never takes a call directly."""
-        return NotImplemented
+    def __init__(self, phase: Phase, program: Program) -> None:
+        self._phase = phase
+        self._program = program
 
     def run(self, arrays: Sequence[Array | None]) -> None:
         """Fill the written arrays with the interpreter's results."""
-        padded = [*arrays, *[None] * (len(self.phase.buffers) - len(arrays))]
-        by_name = {b.name: array for b, array in zip(self.phase.buffers, padded, strict=True) if array is not None}
-        inputs = {node.name: _collapsed(by_name[node.name], len(node.dims)) for node in self._program.inputs}
-        results = interpret(self._program, inputs)
+        by_name = {
+            b.name: array for b, array in zip(self._phase.buffers, arrays, strict=True) if array is not None
+        }
+        sizes = self._sizes(by_name[self._phase.buffers[0].name].shape)
+        inputs = {
+            node.name: by_name[node.name].reshape([sizes[axis] for axis in node.dims])
+            for node in self._program.inputs
+        }
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+            results = interpret(self._program, inputs)
         for name, value in results.items():
             if name in by_name:
                 by_name[name][...] = value.reshape(by_name[name].shape)
+
+    def _sizes(self, shape: tuple[int, ...]) -> dict[str, int]:
+        """The sizes of the program's axes, each of which may be several (``n*h``), for x of ``shape``."""
+        batch = batch_sizes(self._phase.buffers[0], shape)
+        return {
+            axis.name: prod(size for part in axis.name.split("*") for size in batch[part])
+            if axis.size is None
+            else axis.size
+            for axis in self._program.axes
+        }
 
 
 def empty_kernel(signature: Signature, compilation: Compilation, stages: Mapping[str, str]) -> Kernel:
@@ -49,17 +66,7 @@ def empty_kernel(signature: Signature, compilation: Compilation, stages: Mapping
         offered,
         compilation.target.name,
         compilation.program.returns_tuple,
-        _Interpreted(offered.forward, pair.forward),  # type: ignore[arg-type]
-        _Interpreted(offered.backward, pair.backward),  # type: ignore[arg-type]
+        _Interpreted(offered.forward, pair.forward),
+        _Interpreted(offered.backward, pair.backward),
         stages,
     )
-
-
-def _collapsed(array: Array, dims: int) -> Array:
-    """The array with one dimension for each collapsed axis: batch axes first, then features."""
-    if dims == array.ndim:
-        return array
-    if dims == 1:
-        return array.reshape(prod(array.shape))
-    # Rows and features; features are innermost and empty, so the batch is what the other dimensions tell.
-    return array.reshape(prod(array.shape[:-1]), array.shape[-1])

@@ -27,6 +27,14 @@ def fingerprint(function: FunctionType) -> str | None:
         return None
 
 
+def fingerprint_of_value(value: object) -> str | None:
+    """The text of a constant, or None where it does not tell its value."""
+    try:
+        return repr(_value(value, []))
+    except _Unknown:
+        return None
+
+
 def _function(function: FunctionType, seen: list[FunctionType]) -> object:
     if function in seen:
         return ("again", seen.index(function))

@@ -1,4 +1,4 @@
-"""The normalizations of ``torch.nn.functional``, on NumPy arrays: the same names, argument order and defaults.
+"""The normalizations of ``torch.nn.functional`` on NumPy arrays: the same names, argument order and defaults.
 
 More parameters stand at the end only: ``out`` receives the result and is returned.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
-
-import numpy as np
 
 from lncompile import arrays as arr
 from lncompile import norms
-from lncompile.dtypes import TABLE, compute_dtype
+from lncompile.dtypes import compute_dtype
 from lncompile.errors import LncTypeError, LncValueError
+from lncompile.norm import Norm
+
+_EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 
 def layer_norm(
@@ -30,63 +32,57 @@ def layer_norm(
 
     ``weight`` and ``bias`` have the shape ``normalized_shape``. Raises ``LncError`` where shapes do not fit.
     """
-    flat = _flattened(input, normalized_shape, {"weight": weight, "bias": bias}, out)
-    return _restored(norms.layer_norm(flat.x, flat.weight, flat.bias, out=flat.out, eps=eps), flat, out)
+    count = _check_shapes(input, normalized_shape, weight=weight, bias=bias)
+    return _over_last(norms.layer_norm, count)(input, weight, bias, eps=eps, out=out)
 
 
 def rms_norm(
-    input: Any, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None, *, out: Any = None
+    input: Any,
+    normalized_shape: Sequence[int],
+    weight: Any = None,
+    eps: float | None = None,
+    *,
+    out: Any = None,
 ) -> Any:
     """RMS normalization over the last ``len(normalized_shape)`` dimensions (arXiv 1910.07467).
 
-    ``eps=None`` is the machine epsilon of the type that is computed in: float32, or float64 for float64 arrays.
+    ``eps=None`` is the machine epsilon of the type that is computed in: float32, or float64 once ``input``
+    or ``weight`` is. Raises ``LncError`` where shapes do not fit.
     """
-    flat = _flattened(input, normalized_shape, {"weight": weight}, out)
+    count = _check_shapes(input, normalized_shape, weight=weight)
     if eps is None:
-        given = [("input", flat.x)] + ([] if flat.weight is None else [("weight", flat.weight)])
-        compute = compute_dtype(arr.dtype_name(name, array) for name, array in given)
-        eps = float(np.finfo(TABLE[compute].numpy).eps)
-    return _restored(norms.rms_norm(flat.x, flat.weight, out=flat.out, eps=eps), flat, out)
+        arrays = {"input": input, "weight": weight}
+        given = [arr.dtype_name(name, array) for name, array in arrays.items() if array is not None]
+        eps = _EPSILON[compute_dtype(given)]
+    return _over_last(norms.rms_norm, count)(input, weight, eps=eps, out=out)
 
 
-class _Flat:
-    """Arrays with their normalized dimensions made one, and the shape to go back to."""
-
-    def __init__(self, x: arr.Array, weight: Any, bias: Any, out: Any) -> None:
-        self.x = x
-        self.weight = weight
-        self.bias = bias
-        self.out = out
-
-
-def _flattened(input: Any, normalized_shape: Sequence[int], parameters: dict[str, Any], out: Any) -> _Flat:
-    x = arr.checked("input", input)
+def _check_shapes(input: object, normalized_shape: Sequence[int], **parameters: object) -> int:
+    """The number of normalized dimensions; ``LncError`` where an array does not end in them."""
     try:
-        shape = tuple(operator.index(size) for size in normalized_shape)
+        shape = tuple(map(operator.index, normalized_shape))
     except TypeError:
-        raise LncTypeError(f"normalized_shape: expected a sequence of ints; got {normalized_shape!r}") from None
+        got = arr.described(normalized_shape)
+        raise LncTypeError(f"normalized_shape: expected a sequence of ints; got {got}") from None
     if not shape:
         raise LncValueError("normalized_shape: expected at least one dimension; got ()")
-    if x.shape[len(x.shape) - len(shape) :] != shape or x.ndim < len(shape):
-        raise LncValueError(f"input: expected a shape that ends in normalized_shape={shape}; got {x.shape}")
-    count = int(np.prod(shape, dtype=np.int64))
-    flat: dict[str, Any] = {}
+    x = arr.checked("input", input)
+    if x.shape[-len(shape) :] != shape:
+        raise LncValueError(f"input: expected a shape that ends in normalized_shape {shape}; got {x.shape}")
     for name, value in parameters.items():
         if value is not None:
-            value = arr.checked(name, value)
-            if value.shape != shape:
-                raise LncValueError(f"{name}: expected shape {shape}, that of normalized_shape; got {value.shape}")
-            value = value.reshape(count)
-        flat[name] = value
-    if out is not None:
-        out = arr.check_output("out", out, x.shape, arr.dtype_name("input", x))
-    if len(shape) == 1:
-        return _Flat(x, flat["weight"], flat.get("bias"), out)
-    batch = x.shape[: x.ndim - len(shape)]
-    return _Flat(x.reshape(*batch, count), flat["weight"], flat.get("bias"), None)
+            array = arr.checked(name, value)
+            if array.shape != shape:
+                raise LncValueError(f"{name}: expected normalized_shape {shape}; got shape {array.shape}")
+    return len(shape)
 
 
-def _restored(result: arr.Array, flat: _Flat, out: Any) -> Any:
-    if out is None or result is out:
-        return result
-    return result
+def _over_last(norm: Norm, count: int) -> Norm:
+    """A norm of the last dimension as one of the last ``count``."""
+    return norm if count == 1 else _over_several(norm, count)  # type: ignore[arg-type]
+
+
+@cache
+def _over_several(norm: Any, count: int) -> Norm:
+    made: Norm = norm.over(f"... [{' '.join(f'd{at}' for at in range(count))}]")
+    return made

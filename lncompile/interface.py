@@ -26,8 +26,8 @@ class Buffer(NamedTuple):
     string names a batch axis whose size is known at the call alone; ``"..."`` stands for any number of
     dimensions and occurs at most once. Buffers that share a name share the sizes. A ``workspace`` is
     one-dimensional, its single dim a C expression over the names of sizes (its number of elements).
-    An ``optional`` buffer that is None, or left out at the end, is passed as NULL. One of role ``absent`` keeps the
-    place of an argument that the code does without: it takes None alone, and no call has it.
+    An ``optional`` buffer that is None, or left out at the end, is passed as NULL. One of role ``absent``
+    keeps the place of an argument that the code does without: it takes None alone, and no call has it.
     """
 
     name: str

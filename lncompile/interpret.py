@@ -10,13 +10,14 @@ import numpy as np
 
 from lncompile.dtypes import TABLE
 from lncompile.errors import CompilerBug
-from lncompile.ir import Binary, Cast, Const, Input, Node, Program, Reduce, Select, Unary
+from lncompile.ir import Binary, Cast, Const, Input, Node, Output, Program, Reduce, Select, Unary
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _erf = np.vectorize(math.erf, otypes=[float])
 
-UNARY: dict[str, Callable[[Array], Array]] = {
+#: What each operation means, on arrays and on NumPy scalars.
+UNARY: dict[str, Callable[[Any], Any]] = {
     "neg": np.negative,
     "square": np.square,
     "sqrt": np.sqrt,
@@ -28,7 +29,7 @@ UNARY: dict[str, Callable[[Array], Array]] = {
     "erf": _erf,
     "abs": np.abs,
 }
-BINARY: dict[str, Callable[[Array, Array], Array]] = {
+BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": np.add,
     "sub": np.subtract,
     "mul": np.multiply,
@@ -51,33 +52,28 @@ def interpret(program: Program, arrays: Mapping[str, Array]) -> dict[str, Array]
     to the output's dtype.
     """
     order = {axis.name: position for position, axis in enumerate(program.axes)}
-    sizes = {axis.name: axis.size for axis in program.axes}
-    for node in program.inputs:
-        sizes.update(zip(node.dims, arrays[node.name].shape, strict=True))
+    sizes = {axis.name: axis.size for axis in program.axes if axis.size is not None}
+    for array in program.inputs:
+        sizes.update(zip(array.dims, arrays[array.name].shape, strict=True))
     values: dict[Node, Array] = {}
     with np.errstate(all="ignore"):
         for node in program.nodes:
             values[node] = _value(node, values, arrays, order)
-    results = {}
-    for output in program.outputs:
-        shape = tuple(sizes[axis.name] if axis.name in output.dims else 1 for axis in program.axes)
-        full = np.broadcast_to(values[output.value], tuple(size or 0 for size in shape))
-        kept = [axis.name for axis in program.axes if axis.name in output.dims]
-        squeezed = full.reshape([sizes[name] or 0 for name in kept])
-        results[output.name] = squeezed.transpose([kept.index(name) for name in output.dims]).copy()
-    return results
+    return {output.name: _stored(output, values[output.value], sizes, order) for output in program.outputs}
 
 
-def _value(node: Node, values: dict[Node, Array], arrays: Mapping[str, Array], order: dict[str, int]) -> Array:
+def _value(
+    node: Node, values: dict[Node, Array], arrays: Mapping[str, Array], order: dict[str, int]
+) -> Array:
     match node:
         case Input():
             return _expanded(np.asarray(arrays[node.name], dtype=np.float64), node.dims, order)
         case Const():
             return np.asarray(node.value)
         case Unary(op, operand):
-            return UNARY[op](values[operand])
+            return np.asarray(UNARY[op](values[operand]))
         case Binary(op, left, right):
-            return BINARY[op](values[left], values[right])
+            return np.asarray(BINARY[op](values[left], values[right]))
         case Select(condition, chosen, other):
             return np.where(values[condition], values[chosen], values[other])
         case Reduce(op, operand, over):
@@ -86,7 +82,7 @@ def _value(node: Node, values: dict[Node, Array], arrays: Mapping[str, Array], o
             return values[operand].astype(TABLE[dtype].numpy).astype(np.float64)
 
 
-def _expanded(array: Array, dims: tuple[str, ...], order: dict[str, int]) -> Array:
+def _expanded(array: Array, dims: tuple[str, ...], order: Mapping[str, int]) -> Array:
     # Every value has one dimension for each axis of the program, of size 1 where it does not vary.
     by_position = sorted(range(len(dims)), key=lambda at: order[dims[at]])
     shape = [1] * len(order)
@@ -95,17 +91,28 @@ def _expanded(array: Array, dims: tuple[str, ...], order: dict[str, int]) -> Arr
     return array.transpose(by_position).reshape(shape)
 
 
+def _stored(output: Output, value: Array, sizes: Mapping[str, int], order: Mapping[str, int]) -> Array:
+    # The inverse of _expanded; repeated along axes of the output that the value does not vary over.
+    present = sorted(output.dims, key=order.__getitem__)
+    full = np.broadcast_to(value, [sizes[name] if name in present else 1 for name in order])
+    dense = full.reshape([sizes[name] for name in present])
+    return dense.transpose([present.index(name) for name in output.dims]).copy()
+
+
 def _reduce(op: str, value: Array, over: tuple[int, ...]) -> Array:
+    def mean(of: Array) -> Array:
+        return np.asarray(of.mean(axis=over, keepdims=True))
+
     match op:
         case "sum":
-            return value.sum(axis=over, keepdims=True)
-        case "mean" | "mean_high":
-            return value.mean(axis=over, keepdims=True)
-        case "mean_low":
-            return (value - value.mean(axis=over, keepdims=True)).mean(axis=over, keepdims=True)
-        case "variance":
-            return np.square(value - value.mean(axis=over, keepdims=True)).mean(axis=over, keepdims=True)
+            return np.asarray(value.sum(axis=over, keepdims=True))
         case "max":
-            return value.max(axis=over, keepdims=True)
+            return np.asarray(value.max(axis=over, keepdims=True))
+        case "mean" | "mean_high":
+            return mean(value)
+        case "mean_low":
+            return mean(value - mean(value))
+        case "variance":
+            return mean(np.square(value - mean(value)))
         case _:
             raise CompilerBug(f"unknown reduction {op}")

@@ -51,7 +51,8 @@ COMPARE = {
 BINARY = ARITHMETIC | COMPARE
 
 #: Reductions of the language, and the parts of one moments reduction (``passes/moments.py``):
-#: ``mean_high`` is the mean rounded, ``mean_low`` what the rounding lost, ``variance`` the mean squared deviation.
+#: ``mean_high`` is the mean rounded to the compute type, ``mean_low`` what that lost, ``variance`` the mean
+#: squared deviation.
 MOMENTS = ("mean_high", "mean_low", "variance")
 REDUCE = ("sum", "mean", "max", *MOMENTS)
 
@@ -164,7 +165,7 @@ Node = Input | Const | Unary | Binary | Select | Reduce | Cast
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Output:
-    """An array that the program fills; ``value`` is repeated along those of ``dims`` that it does not vary over."""
+    """An array that the program fills; ``value`` is repeated along ``dims`` that it does not vary over."""
 
     name: str
     value: Node
@@ -343,7 +344,7 @@ def _key(node: Node) -> object:
 
 
 def rewrite(program: Program, rule: Callable[[Node], Node | None]) -> Program:
-    """One sweep over the program, operands first: each node is replaced by what ``rule`` makes of it, if anything.
+    """One sweep over the program, operands first: each node becomes what ``rule`` makes of it, if anything.
 
     What a rule returns may contain new nodes; they are interned, and a later sweep sees them.
     """

@@ -1,54 +1,71 @@
 """A compiled specialization: runs the phases of one library on NumPy arrays.
 
-Nothing of the compiler is imported here, so that a cached kernel is called without it.
+Nothing of the compiler is imported here, so that a cached kernel is called without it. Each way to call a
+kernel exists twice. The quick one (``try_...``) makes the results and hands everything to the native entry
+point; whatever that does not accept takes the thorough one, which checks, converts, computes and copies back.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from operator import itemgetter
+from typing import Any, Protocol
 
 import numpy as np
 
 from lncompile import arrays as arr
 from lncompile import axes as ax
 from lncompile import interface
-from lncompile.backends.cpu.calls import PhaseRunner, match_axes, may_coincide, workspace_elements
+from lncompile.backends.cpu.calls import PhaseRunner, may_coincide
+from lncompile.buffers import allocator, shape_of, with_role
 from lncompile.dtypes import TABLE
-from lncompile.errors import LncTypeError, LncValueError
+from lncompile.errors import LncTypeError
 from lncompile.interface import Buffer, Interface, Phase
 
 Array = arr.Array
 
 
-@dataclass(frozen=True)
-class Signature:
-    """How a norm is called: its array arguments in order, the dimensions of each, and which may be left out."""
+class Runner(Protocol):
+    """What executes a phase: ``PhaseRunner``, or a stand-in where there is no library to call."""
 
-    name: str
-    pattern: ax.Pattern
-    arguments: tuple[str, ...]
-    dims: tuple[tuple[ax.Dim, ...], ...]
-    optional: frozenset[str]
+    entry: Callable[..., object]
+
+    def run(self, arrays: Sequence[Array | None]) -> None:
+        """Execute the phase on arrays that fit it, one for each buffer."""
+
+
+class Signature:
+    """How a norm is called: its array arguments in order, the dimensions of each, which may be left out."""
+
+    def __init__(
+        self,
+        name: str,
+        pattern: ax.Pattern,
+        arguments: tuple[str, ...],
+        dims: tuple[tuple[ax.Dim, ...], ...],
+        optional: frozenset[str],
+    ) -> None:
+        self.name = name
+        self.pattern = pattern
+        self.arguments = arguments
+        self.dims = dims
+        self.optional = optional
 
     @cached_property
-    def gradients(self) -> Callable[..., Any]:
+    def gradients(self) -> Any:
         """The named tuple of gradients, one field an array argument."""
-        return namedtuple(f"{self.name}_gradients", self.arguments)  # type: ignore[misc]
+        name = f"{self.name}_gradients"
+        return namedtuple(name if name.isidentifier() else "gradients", self.arguments)
 
     def checked(self, values: Sequence[object]) -> list[Array | None]:
         """The arguments as arrays of supported dtypes, None for those that are left out."""
-        found: list[Array | None] = []
-        for name, value in zip(self.arguments, values, strict=True):
-            if value is None and name in self.optional:
-                found.append(None)
-            else:
-                found.append(arr.checked(name, value))
-        return found
+        return [
+            None if value is None and name in self.optional else arr.checked(name, value)
+            for name, value in zip(self.arguments, values, strict=True)
+        ]
 
     def solve(self, values: Sequence[Array | None], given: Mapping[str, int]) -> ax.Sizes:
         """The sizes of all axes; ``LncError`` names the argument whose shape does not fit."""
@@ -64,196 +81,279 @@ class Signature:
 
 
 class Context:
-    """What a forward keeps for the backward: the arrays it was given and the statistics it saved."""
+    """What a forward keeps for the backward: the arrays it was given and the statistics it saved.
 
-    __slots__ = ("axes", "inputs", "kernel", "saved")
+    The arrays are not copied (unless ``out`` wrote over them): to change them before the backward
+    changes the gradients.
+    """
+
+    __slots__ = ("inputs", "kernel", "saved")
 
     def __init__(
-        self, kernel: Kernel, inputs: tuple[Array | None, ...], saved: list[Array], axes: dict[str, tuple[int, ...]] | None
+        self, kernel: Kernel, inputs: tuple[Array | None, ...], saved: tuple[Array | None, ...]
     ) -> None:
         self.kernel = kernel
         self.inputs = inputs
         self.saved = saved
-        self.axes = axes
 
     def __repr__(self) -> str:
-        kept = ", ".join(b.name for b in self.kernel.interface.forward.buffers if b.role == "saved")
+        kept = ", ".join(buffer.name for buffer in with_role(self.kernel.interface.forward, "saved"))
         return f"<context of {self.kernel.signature.name}, keeping {kept or 'nothing but its inputs'}>"
 
 
-@dataclass(frozen=True, eq=False)
 class Kernel:
-    """One library, its interface, and how its norm is called."""
+    """One library, its interface, and how its norm is called.
 
-    signature: Signature
-    interface: Interface
-    target: str
-    returns_tuple: bool
-    forward_runner: PhaseRunner
-    backward_runner: PhaseRunner
-    stages: Mapping[str, str]
+    For callers in a hurry there is ``new(x)``, the outputs for a first argument x (a tuple if ``count`` is
+    not -1); ``entry(*arguments, *outputs)``, which returns None if it accepts; and ``into``, the same for
+    kernels with one bare output alone.
+    """
 
-    # Forward
+    def __init__(
+        self,
+        signature: Signature,
+        offered: Interface,
+        target: str,
+        returns_tuple: bool,
+        forward_runner: Runner,
+        backward_runner: Runner,
+        stages: Mapping[str, str],
+    ) -> None:
+        self.signature = signature
+        self.interface = offered
+        self.target = target
+        self.returns_tuple = returns_tuple
+        self.forward_runner = forward_runner
+        self.backward_runner = backward_runner
+        self.stages = stages
+
+        phase = offered.forward
+        self._outputs = with_role(phase, "output")
+        self._saved = with_role(phase, "saved")
+        self._after_outputs = allocator(
+            phase, [None if b.role == "saved" else b for b in with_role(phase, "saved", "workspace")]
+        )
+        self._kept = allocator(phase, with_role(phase, "saved", "workspace"))
+        self.new = allocator(phase, self._outputs, single=not returns_tuple)
+        self.count = len(self._outputs) if returns_tuple else -1
+        self.entry = forward_runner.entry
+        if with_role(phase, "workspace"):
+            self.entry = self._entry_with_workspaces
+        self.into: Callable[..., object] = refuse if returns_tuple else self.entry
+
+        phase = offered.backward
+        self._cotangents = with_role(phase, "cotangent")
+        self._gradients = with_role(phase, "gradient")
+        # The gradient of each argument among the new arrays; for one that was left out, the None behind them.
+        of = [buffer.of or "" for buffer in self._gradients]
+        self._in_order = _picker([of.index(name) if name in of else -1 for name in signature.arguments])
+        self._in_buffers_order = _picker([signature.arguments.index(name) for name in of])
+        self._absent = [at for at, name in enumerate(signature.arguments) if name not in of]
+        self._new_gradients = allocator(phase, with_role(phase, "gradient", "workspace"))
+        self._workspaces = allocator(phase, with_role(phase, "workspace"))
+
+    # The quick ways: where the native entry point does not accept, NotImplemented from a call, else None.
+
+    def try_call(self, values: tuple[object, ...], out: object) -> Any:
+        """The outputs, or NotImplemented."""
+        made = self.new(values[0]) if out is None else out
+        if isinstance(made, tuple):
+            accepted = len(made) == self.count and self.entry(*values, *made) is None
+        else:
+            accepted = self.into(*values, made) is None
+        return made if accepted else NotImplemented
+
+    def try_forward(self, values: tuple[Any, ...], out: object) -> tuple[Any, Context] | None:
+        """The outputs and the context."""
+        outputs = self.new(values[0]) if out is None else out
+        kept = self._kept(values[0])
+        written = outputs if self.returns_tuple else (outputs,)
+        if kept is None or not isinstance(written, tuple) or len(written) != len(self._outputs):
+            return None
+        if out is not None and _may_overlap(written, values):
+            return None
+        if self.forward_runner.entry(*values, *written, *kept) is not None:
+            return None
+        return outputs, Context(self, values, kept[: len(self._saved)])
+
+    def try_backward(self, dy: object, ctx: Context, out: object) -> Any:
+        """The gradients."""
+        entering = dy if self.returns_tuple else (dy,)
+        x = ctx.inputs[0]
+        if out is None:
+            written = self._new_gradients(x)
+        elif isinstance(out, tuple) and len(out) == len(ctx.inputs) and self._none_for_absent(out):
+            written = (*self._in_buffers_order(out), *self._workspaces(x))
+        else:
+            return None
+        if written is None or not isinstance(entering, tuple):
+            return None
+        if self.backward_runner.entry(*ctx.inputs, *entering, *ctx.saved, *written) is not None:
+            return None
+        return self._named(written) if out is None else out
+
+    def _none_for_absent(self, out: Sequence[object]) -> bool:
+        return not self._absent or all(out[at] is None for at in self._absent)
+
+    def _entry_with_workspaces(self, *arrays: object) -> object:
+        rest = self._after_outputs(arrays[0])
+        return NotImplemented if rest is None else self.forward_runner.entry(*arrays, *rest)
+
+    # The thorough ways
 
     def call(self, values: Sequence[Array | None], out: object = None) -> Any:
         """The outputs for checked arguments, in new arrays or in ``out``."""
-        inputs = self._canonical(values)
-        outputs, axes = self._new_outputs(inputs)
+        inputs = [_canonical(value) for value in values]
         if out is None:
-            self.forward_runner.run([*inputs, *outputs])
-            return self._returned(outputs)
-        self._fill(out, inputs, values, outputs)
+            targets = made = _as_tuple(self.new(inputs[0]))
+            out = made if self.returns_tuple else made[0]
+        else:
+            targets = self._targets(out, values)
+            made = self._direct(self.interface.forward, self._outputs, targets, inputs)
+        self.forward_runner.run([*inputs, *made, *self._after_outputs(inputs[0])])
+        _copy_back(made, targets)
         return out
 
     def forward(self, values: Sequence[Array | None], out: object = None) -> tuple[Any, Context]:
         """The outputs, and the context for :meth:`backward`."""
-        inputs = self._canonical(values)
-        outputs, axes = self._new_outputs(inputs)
-        saved = _new(self._with_role(self.interface.forward, "saved"), axes)
-        if out is not None:
-            # The backward reads the inputs again: those that ``out`` writes over are kept as copies.
-            written = [array for array in _as_tuple(out) if isinstance(array, np.ndarray)]
-            inputs = [a.copy() if a is not None and any(arr.overlap(a, w) for w in written) else a for a in inputs]
-            self._fill(out, inputs, values, outputs, saved)
-        else:
-            self.forward_runner.run([*inputs, *outputs, *saved])
-        return self._returned(outputs) if out is None else out, Context(self, tuple(inputs), saved, axes)
-
-    def _fill(
-        self,
-        out: object,
-        inputs: list[Array | None],
-        values: Sequence[Array | None],
-        fresh: list[Array],
-        saved: Sequence[Array] = (),
-    ) -> None:
-        buffers = self._with_role(self.interface.forward, "output")
-        targets = self._checked_out(out, [array.shape for array in fresh], buffers)
-        given = [(n, v) for n, v in zip(self.signature.arguments, values, strict=True) if v is not None]
-        names = self._out_names(len(targets))
-        arr.check_distinct(list(zip(names, targets, strict=True)), given)
-        direct = [
-            target if _writable_in_place(target) and not self._spoils(self.interface.forward, buffer, target, inputs) else new
-            for target, new, buffer in zip(targets, fresh, buffers, strict=True)
-        ]
-        self.forward_runner.run([*inputs, *direct, *saved])
-        _copy_back(direct, targets)
-
-    def _new_outputs(self, inputs: list[Array | None]) -> tuple[list[Array], dict[str, tuple[int, ...]]]:
-        phase = self.interface.forward
-        axes = match_axes(phase, [*inputs, *[None] * (len(phase.buffers) - len(inputs))])
-        assert axes is not None, "the shapes were checked against the signature"
-        return _new(self._with_role(phase, "output"), axes), axes
-
-    def _returned(self, outputs: Sequence[Array]) -> Any:
-        return tuple(outputs) if self.returns_tuple else outputs[0]
-
-    # Backward
-
-    def backward(self, cotangents: object, ctx: Context, out: object = None) -> Any:
-        """The gradients of all arguments that were given, as a named tuple."""
-        phase = self.interface.backward
-        axes = ctx.axes
-        if axes is None:
-            _, axes = self._new_outputs(list(ctx.inputs))
-        incoming = self._checked_cotangents(cotangents, axes)
-        # An array for each gradient, in the order of the arguments that were given.
-        buffers = self._with_role(phase, "gradient")
-        given = [name for name, value in zip(self.signature.arguments, ctx.inputs, strict=True) if value is not None]
-        sizes = {
-            size.name: size.factor * int(np.prod([n for axis in size.axes for n in axes[axis]], dtype=np.int64))
-            for size in phase.sizes
-        }
-        work = [
-            np.empty(workspace_elements(buffer, sizes), TABLE[buffer.dtype].numpy)
-            for buffer in self._with_role(phase, "workspace")
-        ]
-        head = [*ctx.inputs, *incoming, *ctx.saved]
+        inputs = [_canonical(value) for value in values]
         if out is None:
-            gradients = _new(buffers, axes)
-            self.backward_runner.run([*head, *gradients, *work])
-            by_name = dict(zip(given, gradients, strict=True))
-            return self.signature.gradients(*(by_name.get(name) for name in self.signature.arguments))
-        targets = self._checked_gradients(out, given, buffers, axes)
-        named = list(zip([f"out.{name}" for name in given], targets, strict=True))
-        read = [(n, v) for n, v in zip(self.signature.arguments, ctx.inputs, strict=True) if v is not None]
-        read += [(self._cotangent_name(index), array) for index, array in enumerate(incoming)]
-        arr.check_distinct(named, read + [("ctx", array) for array in ctx.saved])
-        fresh = [
-            target if _writable_in_place(target) and not self._spoils(phase, buffer, target, head) else None
-            for target, buffer in zip(targets, buffers, strict=True)
-        ]
-        direct = [
-            target if target is not None else _new([buffer], axes)[0] for target, buffer in zip(fresh, buffers, strict=True)
-        ]
-        self.backward_runner.run([*head, *direct, *work])
+            targets = made = _as_tuple(self.new(inputs[0]))
+            out = made if self.returns_tuple else made[0]
+        else:
+            targets = self._targets(out, values)
+            # The backward reads the inputs again: those that are written over are kept as copies.
+            inputs = [
+                a.copy() if a is not None and any(arr.overlap(a, target) for target in targets) else a
+                for a in inputs
+            ]
+            made = self._direct(self.interface.forward, self._outputs, targets, inputs)
+        kept = self._kept(inputs[0])
+        self.forward_runner.run([*inputs, *made, *kept])
+        _copy_back(made, targets)
+        return out, Context(self, tuple(inputs), kept[: len(self._saved)])
+
+    def backward(self, dy: object, ctx: Context, out: object = None) -> Any:
+        """The gradients of all arguments that were given, as a named tuple."""
+        x = ctx.inputs[0]
+        assert x is not None, "the first argument is never optional"
+        entering = self._entering(dy, x)
+        head = [*ctx.inputs, *entering, *ctx.saved]
+        if out is None:
+            made = self._new_gradients(x)
+            self.backward_runner.run([*head, *made])
+            return self._named(made)
+        targets = self._gradient_targets(out, ctx, entering)
+        direct = self._direct(self.interface.backward, self._gradients, targets, head)
+        self.backward_runner.run([*head, *direct, *self._workspaces(x)])
         _copy_back(direct, targets)
         return out
 
-    def _checked_cotangents(self, cotangents: object, axes: dict[str, tuple[int, ...]]) -> list[Array]:
-        buffers = self._with_role(self.interface.backward, "cotangent")
-        given = cotangents if self.returns_tuple else (cotangents,)
-        if not isinstance(given, tuple | list) or len(given) != len(buffers):
-            names = ", ".join(b.name for b in buffers)
-            raise LncTypeError(f"dy: expected a tuple of {len(buffers)} arrays or None ({names}); got {cotangents!r}")
-        found = []
-        for index, (value, buffer) in enumerate(zip(given, buffers, strict=True)):
-            name = self._cotangent_name(index)
-            shape = _shape(buffer, axes)
+    # Cotangents
+
+    def _entering(self, dy: object, x: Array) -> list[Array]:
+        """The incoming gradients as the kernel reads them; zeros where none comes in through an output."""
+        given = dy if self.returns_tuple else (dy,)
+        if not isinstance(given, tuple | list) or len(given) != len(self._cotangents):
+            names = ", ".join(buffer.of or buffer.name for buffer in self._cotangents)
+            raise LncTypeError(
+                f"dy: expected a tuple of {len(self._cotangents)} arrays or None, one for each output "
+                f"({names}); got {arr.described(dy)}"
+            )
+        entering = []
+        for index, (value, buffer) in enumerate(zip(given, self._cotangents, strict=True)):
+            shape = shape_of(buffer, self.interface.backward.buffers[0], x.shape)
             if value is None and self.returns_tuple:
-                # No gradient comes in through this output.
-                found.append(np.zeros(shape, TABLE[buffer.dtype].numpy))
+                entering.append(np.zeros(shape, TABLE[buffer.dtype].numpy))
                 continue
+            name = f"dy[{index}]" if self.returns_tuple else "dy"
             array = arr.checked(name, value)
-            if arr.dtype_name(name, array) != buffer.dtype:
-                raise LncTypeError(f"{name}: expected dtype {buffer.dtype}, that of the output; got {array.dtype}")
-            if array.shape != shape:
-                raise LncValueError(f"{name}: expected shape {shape}, that of the output; got {array.shape}")
-            found.append(arr.canonical(array))
-        return found
+            arr.check_like(name, array, shape, buffer.dtype, "that of the output")
+            entering.append(arr.canonical(array))
+        return entering
 
-    def _cotangent_name(self, index: int) -> str:
-        return f"dy[{index}]" if self.returns_tuple else "dy"
+    def _named(self, made: Sequence[Array]) -> Any:
+        """Gradients in the buffers' order as the named tuple, None for an argument that was left out."""
+        return self.signature.gradients._make(self._in_order((*made, None)))
 
-    def _checked_gradients(
-        self, out: object, given: list[str], buffers: list[Buffer], axes: dict[str, tuple[int, ...]]
+    # Arrays to write to
+
+    def _targets(self, out: object, values: Sequence[Array | None]) -> list[Array]:
+        """The arrays of ``out``, checked."""
+        count = len(self._outputs)
+        given = out if self.returns_tuple else (out,)
+        if not isinstance(given, tuple | list) or len(given) != count:
+            raise LncTypeError(f"out: expected a tuple of {count} arrays; got {arr.described(out)}")
+        names = [f"out[{index}]" for index in range(count)] if self.returns_tuple else ["out"]
+        x = values[0]
+        assert x is not None, "the first argument is never optional"
+        first = self.interface.forward.buffers[0]
+        targets = [
+            arr.check_output(name, array, shape_of(buffer, first, x.shape), buffer.dtype)
+            for name, array, buffer in zip(names, given, self._outputs, strict=True)
+        ]
+        arr.check_distinct(zip(names, targets, strict=True), self._reads(values))
+        return targets
+
+    def _gradient_targets(self, out: object, ctx: Context, entering: Sequence[Array]) -> list[Array]:
+        """The arrays of an earlier result, or of a tuple in that order, checked."""
+        arguments = self.signature.arguments
+        if not isinstance(out, tuple | list) or len(out) != len(arguments):
+            raise LncTypeError(
+                f"out: expected a tuple of {len(arguments)} gradients ({', '.join(arguments)}); "
+                f"got {arr.described(out)}"
+            )
+        by_name = dict(zip(arguments, out, strict=True))
+        for name, value in zip(arguments, ctx.inputs, strict=True):
+            if value is None and by_name[name] is not None:
+                raise LncTypeError(
+                    f"out.{name}: expected None, since {name} was left out and has no gradient; "
+                    f"got {arr.described(by_name[name])}"
+                )
+        targets = []
+        for buffer in self._gradients:
+            of = ctx.inputs[arguments.index(buffer.of or "")]
+            assert of is not None, "only arguments that are present have gradients"
+            targets.append(
+                arr.check_output(f"out.{buffer.of}", by_name[buffer.of or ""], of.shape, buffer.dtype)
+            )
+        names = [f"out.{buffer.of}" for buffer in self._gradients]
+        reads = self._reads(ctx.inputs)
+        reads += [(buffer.name, array) for buffer, array in zip(self._cotangents, entering, strict=True)]
+        reads += [("ctx", array) for array in ctx.saved if array is not None]
+        arr.check_distinct(zip(names, targets, strict=True), reads)
+        return targets
+
+    def _reads(self, values: Sequence[Array | None]) -> list[tuple[str, Array]]:
+        named = zip(self.signature.arguments, values, strict=True)
+        return [(name, value) for name, value in named if value is not None]
+
+    def _direct(
+        self,
+        phase: Phase,
+        buffers: Sequence[Buffer],
+        targets: Sequence[Array],
+        reads: Sequence[Array | None],
     ) -> list[Array]:
-        """The arrays of an earlier result, or of a tuple in that order; None is allowed where there is no gradient."""
-        if not isinstance(out, tuple | list) or len(out) != len(self.signature.arguments):
-            fields = ", ".join(self.signature.arguments)
-            raise LncTypeError(f"out: expected a tuple of {len(self.signature.arguments)} gradients ({fields}); got {out!r}")
-        by_name = dict(zip(self.signature.arguments, out, strict=True))
-        return [
-            arr.check_output(f"out.{name}", by_name[name], _shape(buffer, axes), buffer.dtype)
-            for name, buffer in zip(given, buffers, strict=True)
-        ]
+        """For each target the array to compute into: the target itself if the kernel can write there."""
+        direct = []
+        for buffer, target in zip(buffers, targets, strict=True):
+            plain = target if type(target) is np.ndarray else target.view(np.ndarray)
+            spoils = any(
+                array is not None
+                and np.may_share_memory(plain, array)
+                and not may_coincide(phase, buffer, read)
+                for read, array in zip(phase.buffers, reads, strict=False)
+            )
+            if spoils or not plain.flags.carray or not plain.dtype.isnative:
+                plain = np.empty(target.shape, TABLE[buffer.dtype].numpy)
+            direct.append(plain)
+        return direct
 
-    # Shared
 
-    def _canonical(self, values: Sequence[Array | None]) -> list[Array | None]:
-        return [None if value is None else arr.canonical(value) for value in values]
-
-    def _with_role(self, phase: Phase, role: str) -> list[Buffer]:
-        return [buffer for buffer in phase.buffers if buffer.role == role]
-
-    def _out_names(self, count: int) -> list[str]:
-        return [f"out[{index}]" for index in range(count)] if self.returns_tuple else ["out"]
-
-    def _checked_out(self, out: object, shapes: list[tuple[int, ...]], buffers: list[Buffer]) -> list[Array]:
-        given = _as_tuple(out) if self.returns_tuple else (out,)
-        if len(given) != len(buffers):
-            raise LncTypeError(f"out: expected a tuple of {len(buffers)} arrays; got {out!r}")
-        return [
-            arr.check_output(name, array, shape, buffer.dtype)
-            for name, array, shape, buffer in zip(self._out_names(len(given)), given, shapes, buffers, strict=True)
-        ]
-
-    def _spoils(self, phase: Phase, written: Buffer, target: Array, inputs: Sequence[Array | None]) -> bool:
-        """Whether writing to ``target`` would change an input that the kernel has yet to read."""
-        return any(
-            array is not None and np.may_share_memory(target, array) and not may_coincide(phase, written, buffer)
-            for buffer, array in zip(phase.buffers, inputs, strict=False)
-        )
+def refuse(*_: object) -> object:
+    """An entry that accepts nothing."""
+    return NotImplemented
 
 
 def load(
@@ -261,53 +361,32 @@ def load(
 ) -> Kernel:
     """The kernel of a library that was opened, from what its builder noted about it."""
     offered = interface.from_json(meta["interface"])
-    return Kernel(
-        signature,
-        offered,
-        meta["target"],
-        meta["returns_tuple"],
-        PhaseRunner(library, offered.forward),
-        PhaseRunner(library, offered.backward),
-        stages,
-    )
+    runners = PhaseRunner(library, offered.forward), PhaseRunner(library, offered.backward)
+    return Kernel(signature, offered, meta["target"], meta["returns_tuple"], *runners, stages)
 
 
-class LazyStages(Mapping[str, str]):
-    """Stage name -> text, each made when it is asked for."""
-
-    def __init__(self, names: Sequence[str], make: Callable[[str], str]) -> None:
-        self._names = names
-        self._make = make
-
-    def __getitem__(self, name: str) -> str:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._make(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+def _may_overlap(written: Sequence[object], read: Sequence[object]) -> bool:
+    """Whether the bounds of what is written to and what is read overlap, or something is no array."""
+    given = [value for value in read if value is not None]
+    if not all(isinstance(value, np.ndarray) for value in (*written, *given)):
+        return True
+    return any(np.may_share_memory(a, b) for a in written for b in given)
 
 
-def _as_tuple(out: object) -> tuple[object, ...]:
-    return tuple(out) if isinstance(out, tuple | list) else (out,)
+def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """A function that gives the elements of a sequence at these places as a tuple."""
+    return itemgetter(*places) if len(places) > 1 else lambda values: (values[places[0]],)
 
 
-def _shape(buffer: Buffer, axes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
-    return tuple(size for dim in buffer.dims for size in ((dim,) if isinstance(dim, int) else axes[dim]))
+def _as_tuple(made: Any) -> Sequence[Array]:
+    return made if isinstance(made, tuple) else (made,)
 
 
-def _new(buffers: Sequence[Buffer], axes: dict[str, tuple[int, ...]]) -> list[Array]:
-    return [np.empty(_shape(buffer, axes), TABLE[buffer.dtype].numpy) for buffer in buffers]
-
-
-def _writable_in_place(array: Array) -> bool:
-    return type(array) is np.ndarray and array.flags.carray and array.dtype.isnative
+def _canonical(value: Array | None) -> Array | None:
+    return None if value is None else arr.canonical(value)
 
 
 def _copy_back(computed: Sequence[Array], targets: Sequence[Array]) -> None:
     for array, target in zip(computed, targets, strict=True):
-        if array is not target:
+        if array is not target and not arr.same_place(array, target):
             np.copyto(target, array)

@@ -8,31 +8,37 @@ from __future__ import annotations
 
 import builtins
 import math
+import operator
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from types import CodeType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from lncompile import axes as ax
-from lncompile import ir
 from lncompile.dtypes import named
 from lncompile.errors import LncError, LncTypeError, LncValueError
+
+if TYPE_CHECKING:
+    from lncompile import ir
 
 Number = float | int | bool
 _NUMBERS = (int, float, np.integer, np.floating, np.bool_)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Trace:
-    """One run of one equation: what its traced values belong to, and the axes they may be reduced over."""
+    """One run of one equation: what its traced values belong to, and the axes they may be reduced over.
 
-    norm: str
-    code: CodeType
-    axes: tuple[str, ...]
-    features: frozenset[str]
+    Its values can be computed with until it is ``ended``.
+    """
+
+    __slots__ = ("axes", "ended", "features", "norm")
+
+    def __init__(self, norm: str, axes: tuple[str, ...], features: frozenset[str]) -> None:
+        self.norm = norm
+        self.axes = axes
+        self.features = features
+        self.ended = False
 
 
 class Value:
@@ -41,6 +47,8 @@ class Value:
     __slots__ = ("node", "trace")
 
     def __init__(self, node: ir.Node, trace: Trace) -> None:
+        if trace.ended:
+            _refuse(trace, f"a traced value of {trace.norm} cannot be used after the equation has returned")
         self.node = node
         self.trace = trace
 
@@ -83,7 +91,10 @@ class Value:
         return _power(self, int(exponent))
 
     def __rpow__(self, base: object) -> NoReturn:
-        _refuse(self.trace, f"'**' takes a plain integer exponent; got a traced value (for e**x use lnc.exp); base {base!r}")
+        _refuse(
+            self.trace,
+            f"'**' takes a plain integer exponent; got a traced value (for e**x use lnc.exp); base {base!r}",
+        )
 
     def __lt__(self, other: object) -> Value:
         return _binary("lt", self, other)
@@ -104,34 +115,51 @@ class Value:
         return _binary("ne", self, other)
 
     def __and__(self, other: object) -> Value:
-        return _logical(self, other, lambda a, b: ir.Select(a, b, ir.Const(False)))
+        return _logical(self, other, lambda a, b: _node("Select", a, b, _node("Const", False)))
 
     __rand__ = __and__
 
     def __or__(self, other: object) -> Value:
-        return _logical(self, other, lambda a, b: ir.Select(a, ir.Const(True), b))
+        return _logical(self, other, lambda a, b: _node("Select", a, _node("Const", True), b))
 
     __ror__ = __or__
 
     def __invert__(self) -> Value:
-        return _logical(self, True, lambda a, _: ir.Select(a, ir.Const(False), ir.Const(True)))
+        return _logical(
+            self, True, lambda a, _: _node("Select", a, _node("Const", False), _node("Const", True))
+        )
 
     __hash__ = object.__hash__
 
     def __bool__(self) -> NoReturn:
         _refuse(
             self.trace,
-            "a traced value has no truth value while tracing, so 'if', 'while', 'and', 'or', 'not', 'in' and chained "
-            "comparisons cannot depend on it; use lnc.where",
+            "a traced value has no truth value while tracing, so 'if', 'while', 'and', 'or', 'not', 'in' and "
+            "chained comparisons cannot depend on it; use lnc.where",
         )
 
-    def __float__(self) -> NoReturn:
-        _refuse(self.trace, "a traced value is no number; use lnc's functions (lnc.sqrt, lnc.exp, ...) instead of math's")
+    def __float__(self, *_: object) -> NoReturn:
+        _refuse(
+            self.trace,
+            "a traced value is no number; use lnc's functions (lnc.sqrt, lnc.exp, ...) instead of math's",
+        )
 
     __int__ = __index__ = __complex__ = __round__ = __trunc__ = __floor__ = __ceil__ = __float__
 
     def __iter__(self) -> Iterator[Value]:
-        _refuse(self.trace, "a traced value cannot be iterated or unpacked; reductions are lnc.sum, lnc.mean and lnc.max")
+        _refuse(
+            self.trace,
+            "a traced value cannot be iterated or unpacked; reductions are lnc.sum, lnc.mean and lnc.max",
+        )
+
+    def __floordiv__(self, other: object) -> NoReturn:
+        _refuse(self.trace, "the language has no '//', '%', '@', '^', '<<', '>>'; it has + - * / and **")
+
+    __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = __matmul__ = __rmatmul__ = __floordiv__
+    __xor__ = __rxor__ = __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = __floordiv__
+
+    def __call__(self, *_: object, **__: object) -> NoReturn:
+        _refuse(self.trace, "a traced value cannot be called")
 
     def __len__(self) -> NoReturn:
         _refuse(self.trace, "a traced value has no length while tracing")
@@ -139,11 +167,16 @@ class Value:
     def __getitem__(self, index: object) -> NoReturn:
         _refuse(self.trace, "a traced value cannot be indexed; axes are named, not numbered")
 
+    def __setitem__(self, index: object, value: object) -> NoReturn:
+        _refuse(self.trace, "a traced value cannot be assigned to; use lnc.where")
+
     def __getattr__(self, name: str) -> NoReturn:
         # Only for names that are no part of the language; dunder lookups by the machinery must fail as usual.
         if name.startswith("__"):
             raise AttributeError(name)
-        _refuse(self.trace, f"a traced value has no attribute {name!r}; the language is in lncompile's functions")
+        _refuse(
+            self.trace, f"a traced value has no attribute {name!r}; the language is in lncompile's functions"
+        )
 
     def __array__(self, *_: object, **__: object) -> NoReturn:
         _refuse(self.trace, "NumPy functions cannot take traced values; use lncompile's functions")
@@ -153,33 +186,48 @@ class Value:
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **_: object) -> Value:
         # A NumPy scalar on the left of an operator arrives here: np.float32(2) * x.
-        op = _UFUNC_OPERATORS.get(ufunc.__name__)
-        if method != "__call__" or op is None or not builtins.all(isinstance(v, Value | _NUMBERS) for v in inputs):
-            _refuse(self.trace, f"np.{ufunc.__name__} cannot take traced values; use lncompile's functions")
-        return _binary(op, *inputs)
+        name = ufunc.__name__
+        fit = builtins.all(isinstance(v, Value) or _is_scalar(v, name in _UFUNC_COMPARISONS) for v in inputs)
+        if method != "__call__" or name not in _UFUNC_OPERATORS or not fit:
+            _refuse(self.trace, f"np.{name} cannot take traced values; use lncompile's functions")
+        numbers = (v if isinstance(v, Value) else v.item() for v in inputs)
+        return _UFUNC_OPERATORS[name](*numbers)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
-        names = [name for name in self.trace.axes if name in self.node.axes]
-        return f"<traced {ir.label_of(self.node) or 'value'} [{' '.join(names)}] of {self.trace.norm}>"
+        names = " ".join(name for name in self.trace.axes if name in self.node.axes)
+        return f"<traced {getattr(self.node, 'name', 'value')} [{names}] of {self.trace.norm}>"
 
 
-_UFUNC_OPERATORS = {
-    "add": "add",
-    "subtract": "sub",
-    "multiply": "mul",
-    "divide": "div",
-    "less": "lt",
-    "less_equal": "le",
-    "greater": "gt",
-    "greater_equal": "ge",
-    "equal": "eq",
-    "not_equal": "ne",
+#: The functions that NumPy calls for operators, and those operators.
+_UFUNC_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "less": operator.lt,
+    "less_equal": operator.le,
+    "greater": operator.gt,
+    "greater_equal": operator.ge,
+    "equal": operator.eq,
+    "not_equal": operator.ne,
 }
+_UFUNC_OPERATORS = _UFUNC_COMPARISONS | {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+    "power": operator.pow,
+    "bitwise_and": operator.and_,
+    "bitwise_or": operator.or_,
+}
+
+
+def _is_scalar(v: object, compared: bool) -> bool:
+    """Whether ``v`` is a scalar of NumPy, which makes it an array of no dimensions in comparisons."""
+    return isinstance(v, np.generic) or (compared and isinstance(v, np.ndarray) and v.ndim == 0)
 
 
 def square(v: Any) -> Any:
     """v²."""
-    return _unary("square", v) if isinstance(v, Value) else _number("square", v) ** 2
+    return (
+        _unary("square", v) if isinstance(v, Value) else _plain("square", lambda number: number * number, v)
+    )
 
 
 def sqrt(v: Any) -> Any:
@@ -189,7 +237,11 @@ def sqrt(v: Any) -> Any:
 
 def rsqrt(v: Any) -> Any:
     """1 / √v."""
-    return _unary("rsqrt", v) if isinstance(v, Value) else _plain("rsqrt", lambda number: 1.0 / math.sqrt(number), v)
+    return (
+        _unary("rsqrt", v)
+        if isinstance(v, Value)
+        else _plain("rsqrt", lambda number: 1.0 / math.sqrt(number), v)
+    )
 
 
 def exp(v: Any) -> Any:
@@ -226,14 +278,14 @@ def abs(v: Any) -> Any:
 
 
 def maximum(a: Any, b: Any) -> Any:
-    """The larger of two values, elementwise; where they are equal each gets half of the gradient, as in torch."""
+    """The larger of two values, elementwise; equal ones get half of the gradient each, as in torch."""
     if isinstance(a, Value) or isinstance(b, Value):
         return _binary("maximum", a, b)
     return builtins.max(_number("maximum", a), _number("maximum", b))
 
 
 def minimum(a: Any, b: Any) -> Any:
-    """The smaller of two values, elementwise; where they are equal each gets half of the gradient, as in torch."""
+    """The smaller of two values, elementwise; equal ones get half of the gradient each, as in torch."""
     if isinstance(a, Value) or isinstance(b, Value):
         return _binary("minimum", a, b)
     return builtins.min(_number("minimum", a), _number("minimum", b))
@@ -248,7 +300,7 @@ def where(condition: Any, chosen: Any, other: Any) -> Any:
     trace = _trace_of(condition, chosen, other)
     if condition.node.kind != "bool":
         _refuse(trace, "lnc.where: the condition must be a comparison; got a number-valued traced value")
-    return Value(ir.Select(condition.node, _real(chosen, trace), _real(other, trace)), trace)
+    return Value(_node("Select", condition.node, _real(chosen, trace), _real(other, trace)), trace)
 
 
 def relu(v: Any) -> Any:
@@ -270,13 +322,16 @@ def gelu(v: Any, approximate: str = "none") -> Any:
         return 0.5 * v * (1.0 + erf(v * math.sqrt(0.5)))
     if approximate == "tanh":
         return 0.5 * v * (1.0 + tanh(math.sqrt(2.0 / math.pi) * (v + 0.044715 * (v * square(v)))))
-    raise LncValueError(f"approximate: expected 'none' or 'tanh'; got {approximate!r}")
+    raise _error(None, f"approximate: expected 'none' or 'tanh'; got {approximate!r}", LncValueError)
 
 
 def sum(v: Any, over: str | None = None) -> Any:
     """The sum over all feature axes that ``v`` varies over, or over those named: ``over="h w"``."""
     if not isinstance(v, Value):
-        raise _error(None, f"lnc.sum: expected a traced value, whose axes tell how many terms there are; got {_what(v)}")
+        raise _error(
+            None,
+            f"lnc.sum: expected a traced value, whose axes tell how many terms there are; got {_what(v)}",
+        )
     return _reduce("sum", v, over)
 
 
@@ -295,27 +350,38 @@ def max(v: Any, over: str | None = None) -> Any:
 
 def cast(v: Any, dtype: Any) -> Any:
     """``v`` rounded to ``dtype``; arithmetic goes on in float32 (float64 where an argument is float64)."""
-    name = named(dtype, "dtype")
+    try:
+        name = named(dtype, "dtype")
+    except LncError as error:
+        raise _error(v.trace if isinstance(v, Value) else None, f"lnc.cast: {error}", type(error)) from None
     if not isinstance(v, Value):
         return float(np.dtype(name).type(_number("cast", v)))
-    return Value(ir.Cast(_real(v, v.trace), name), v.trace)
+    return Value(_node("Cast", _real(v, v.trace), name), v.trace)
+
+
+def _node(kind: str, *fields: object) -> ir.Node:
+    """A node of the IR, imported when the first equation is traced: a cached kernel needs none of it."""
+    from lncompile import ir
+
+    node: ir.Node = getattr(ir, kind)(*fields)
+    return node
 
 
 def _unary(op: str, v: Value) -> Value:
-    return Value(ir.Unary(op, _real(v, v.trace)), v.trace)
+    return Value(_node("Unary", op, _real(v, v.trace)), v.trace)
 
 
 def _binary(op: str, left: object, right: object) -> Value:
     trace = _trace_of(left, right)
-    return Value(ir.Binary(op, _real(left, trace), _real(right, trace)), trace)
+    return Value(_node("Binary", op, _real(left, trace), _real(right, trace)), trace)
 
 
 def _logical(left: Value, right: object, build: Callable[[ir.Node, ir.Node], ir.Node]) -> Value:
     trace = _trace_of(left, right)
-    nodes = []
+    nodes: list[ir.Node] = []
     for operand in (left, right):
         if isinstance(operand, builtins.bool | np.bool_):
-            nodes.append(ir.Const(builtins.bool(operand)))
+            nodes.append(_node("Const", builtins.bool(operand)))
         elif isinstance(operand, Value) and operand.node.kind == "bool":
             nodes.append(operand.node)
         else:
@@ -337,26 +403,37 @@ def _power(v: Value, exponent: int) -> Value:
 
 
 def _reduce(op: str, v: Value, over: str | None) -> Value:
+    names = _feature_axes(op, v) if over is None else _named_axes(op, v, over)
+    return Value(_node("Reduce", op, _real(v, v.trace), names), v.trace)
+
+
+def _feature_axes(op: str, v: Value) -> ir.Axes:
+    names = v.trace.features & v.node.axes
+    if not names:
+        what = f"the value {_axes_text(v)} varies over no feature axis"
+        _refuse(v.trace, f"lnc.{op}: reduces over no axis: {what}", LncValueError)
+    return names
+
+
+def _named_axes(op: str, v: Value, over: str) -> ir.Axes:
     trace = v.trace
-    if over is None:
-        names = trace.features & v.node.axes
-        if not names:
-            _refuse(trace, f"lnc.{op}: reduces over no axis: the value {_axes_text(v)} varies over no feature axis")
-    else:
-        try:
-            names = frozenset(ax.parse(over, "over").axes)
-        except LncError as error:
-            raise _error(trace, f"lnc.{op}: {error}") from None
-        if not names:
-            _refuse(trace, f"lnc.{op}: reduces over no axis: over={over!r}")
-        for name in sorted(names):
-            if name not in trace.axes:
-                _refuse(trace, f"lnc.{op}: over={over!r}: unknown axis {name!r}; the axes are {' '.join(trace.axes)}")
-            if name not in trace.features:
-                _refuse(trace, f"lnc.{op}: over={over!r}: {name!r} is a batch axis; mark it [{name}] in the pattern")
-            if name not in v.node.axes:
-                _refuse(trace, f"lnc.{op}: over={over!r}: the value {_axes_text(v)} does not vary over {name!r}")
-    return Value(ir.Reduce(op, _real(v, trace), names), trace)
+    try:
+        names = ax.parse(over, "over").axes
+    except LncError as error:
+        raise _error(trace, f"lnc.{op}: {error}", type(error)) from None
+    if not names:
+        _refuse(trace, f"lnc.{op}: reduces over no axis: over={over!r}", LncValueError)
+    for name in names:
+        what = None
+        if name not in trace.axes:
+            what = f"unknown axis {name!r}; the axes are {' '.join(trace.axes)}"
+        elif name not in trace.features:
+            what = f"{name!r} is a batch axis; mark it [{name}] in the pattern"
+        elif name not in v.node.axes:
+            what = f"the value {_axes_text(v)} does not vary over {name!r}"
+        if what:
+            _refuse(trace, f"lnc.{op}: over={over!r}: {what}", LncValueError)
+    return frozenset(names)
 
 
 def _real(operand: object, trace: Trace) -> ir.Node:
@@ -365,11 +442,14 @@ def _real(operand: object, trace: Trace) -> ir.Node:
         if operand.trace is not trace:
             _refuse(trace, f"a traced value of another equation ({operand.trace.norm}) cannot be used here")
         if operand.node.kind == "bool":
-            return ir.Select(operand.node, ir.Const(1.0), ir.Const(0.0))
+            return _node("Select", operand.node, _node("Const", 1.0), _node("Const", 0.0))
         return operand.node
-    if isinstance(operand, _NUMBERS):
-        return ir.Const(float(operand))
-    _refuse(trace, f"an operand must be a traced value or a plain number; got {_what(operand)}")
+    if not isinstance(operand, _NUMBERS):
+        _refuse(trace, f"an operand must be a traced value or a plain number; got {_what(operand)}")
+    try:
+        return _node("Const", float(operand))
+    except OverflowError as error:
+        raise _error(trace, f"{error}: an int of {len(str(operand))} digits", LncValueError) from None
 
 
 def _trace_of(*operands: object) -> Trace:
@@ -381,12 +461,12 @@ def _plain(name: str, function: Callable[[float], float], v: object) -> float:
     try:
         return function(number)
     except (ValueError, OverflowError, ZeroDivisionError) as error:
-        raise _error(None, f"lnc.{name}({number!r}): {error}") from None
+        raise _error(None, f"lnc.{name}({number!r}): {error}", LncValueError) from None
 
 
 def _number(name: str, v: object) -> float:
     if isinstance(v, _NUMBERS):
-        return v if isinstance(v, int | float) else v.item()  # type: ignore[union-attr]
+        return v if isinstance(v, int | float) else v.item()
     raise _error(None, f"lnc.{name}: expected a traced value or a plain number; got {_what(v)}")
 
 
@@ -400,14 +480,14 @@ def _axes_text(v: Value) -> str:
     return "[" + " ".join(name for name in v.trace.axes if name in v.node.axes) + "]"
 
 
-def _refuse(trace: Trace, what: str) -> NoReturn:
-    raise _error(trace, what)
+def _refuse(trace: Trace, what: str, kind: type[LncError] = LncTypeError) -> NoReturn:
+    raise _error(trace, what, kind)
 
 
-def _error(trace: Trace | None, what: str) -> LncError:
+def _error(trace: Trace | None, what: str, kind: type[LncError] = LncTypeError) -> LncError:
     """A user's mistake inside an equation, with the file and line where it stands."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
-    within = f" in {trace.norm}" if trace else ""
-    return LncTypeError(f"{frame.f_code.co_filename}:{frame.f_lineno}:{within}: {what}")
+    within = f"in {trace.norm}: " if trace else ""
+    return kind(f"{frame.f_code.co_filename}:{frame.f_lineno}: {within}{what}")

@@ -1,14 +1,12 @@
 """``lnc.norm``: equations as callables that compile themselves for the arrays they are given.
 
-What the decorator returns is an ordinary Python function, since nothing in Python is called faster: 50 ns, against
-200 for an object with ``__call__``. It hands its arguments to the native entry point of the kernel that served the
-last call; whatever that does not accept takes the path through :class:`Dispatcher`.
+What the decorator returns is an ordinary Python function, since nothing in Python is called faster: 50 ns,
+against 200 for an object with ``__call__``. It hands its arguments to the native entry point of the kernel
+that served the last call; whatever that does not accept takes the path through :class:`Dispatcher`.
 """
 
 from __future__ import annotations
 
-import keyword
-import threading
 from collections.abc import Callable, Mapping
 from functools import update_wrapper
 from typing import Any, Protocol
@@ -17,11 +15,18 @@ import numpy as np
 
 from lncompile import arrays as arr
 from lncompile import axes as ax
-from lncompile.dtypes import TABLE, named
+from lncompile.dtypes import named
+from lncompile.equation import Equation, read_equation
 from lncompile.errors import LncTypeError, LncValueError
-from lncompile.kernel import Context, Kernel
-from lncompile.specialize import Specialization, build_kernel, constants_of, signature_of
-from lncompile.trace import Equation, read_equation
+from lncompile.kernel import Context, Kernel, refuse
+from lncompile.specialize import (
+    Specialization,
+    build_kernel,
+    compiling,
+    constants_of,
+    exactly,
+    signature_of,
+)
 
 
 class Norm(Protocol):
@@ -32,92 +37,131 @@ class Norm(Protocol):
     def __call__(self, *arrays: Any, out: Any = None, **options: Any) -> Any:
         """The output (a tuple where the equation returns one) for NumPy arrays.
 
-        Array arguments go by position or keyword; ``options`` are the equation's constants, sizes of split axes
-        by the axis' name, and ``out_dtype``. ``out`` receives the result and is returned. Raises ``LncError``.
+        Array arguments go by position or keyword; ``options`` are the equation's constants, sizes of split
+        axes by the axis' name, and ``out_dtype``. ``out`` receives the result and is returned. Raises
+        ``LncError``.
         """
 
     def forward(self, *arrays: Any, out: Any = None, **options: Any) -> tuple[Any, Context]:
         """Like a call, and the context that :meth:`backward` needs."""
 
     def backward(self, dy: Any, ctx: Context, out: Any = None) -> Any:
-        """The gradients as a named tuple with a field for each array argument, None for one that was left out."""
+        """The gradients: a named tuple, one field an array argument, None for one that was left out.
+
+        ``dy`` is like the output (a tuple where there are several, None for one that nothing comes in
+        through); ``out`` is an earlier result to write to.
+        """
 
     def over(self, pattern: str) -> Norm:
         """The same equation on another pattern; parameters follow a renamed feature axis."""
 
 
-#: Kernels of one norm that calls are tried on before the slow path: a network has few shapes.
+#: Kernels that calls with the same options are tried on before the slow path: a network has few shapes.
 _RECENT = 8
+#: Different options that recent kernels are kept for.
+_OPTIONS = 64
 
-_WRAPPER = '''
-def {name}({parameters}, *, out=None, **options):
-    if not options:
-        if out is None:
-            made = allocate({first})
-            if state.entry({names}, made) is None:
-                return made
-        elif out.__class__ is tuple:
-            if state.entry({names}, *out) is None:
-                return out
-        elif state.entry({names}, out) is None:
-            return out
-    return slow(({names},), out, options)
-'''
+# Names that begin with an underscore cannot clash: ``_checked_names`` refuses them as arguments.
+_WRAPPERS = """
+def call({parameters}, *, out=None, **_options):
+    if not _options:
+        _kernel = _state.kernel
+        _made = _kernel.new({first}) if out is None else out
+        if isinstance(_made, tuple):
+            if len(_made) == _kernel.count and _kernel.entry({names}, *_made) is None:
+                return _made
+        elif _kernel.into({names}, _made) is None:
+            return _made
+    return _slow_call(({names},), out, _options)
+
+
+def forward({parameters}, *, out=None, **_options):
+    if not _options:
+        _result = _state.kernel.try_forward(({names},), out)
+        if _result is not None:
+            return _result
+    return _slow_forward(({names},), out, _options)
+"""
+
+
+class _NoKernel:
+    """What a norm has before its first call: accepts nothing."""
+
+    count = -1
+    into = entry = staticmethod(refuse)
+
+    def new(self, _: object) -> None:
+        """No arrays."""
+
+    def try_forward(self, *_: object) -> None:
+        """No result."""
 
 
 class Dispatcher:
-    """The kernels of one equation, and the way to the right one."""
+    """The kernels of one equation, and the way to the right one.
+
+    ``kernel`` is the one that served the last call without options: calls try it first. Any kernel that
+    accepts the arguments is the right one, since what tells kernels apart, options aside, is what entry
+    points check.
+    """
 
     def __init__(self, equation: Equation) -> None:
         self.equation = equation
         self.signature = signature_of(equation)
-        self.kernels: dict[Specialization, Kernel] = {}
-        self.recent: tuple[Kernel, ...] = ()
-        self.defaults: tuple[tuple[str, Any], ...] | None = None
-        self.lock = threading.Lock()
-        self.entry: Callable[..., object] = _nothing_yet
-        self.result: np.dtype[Any] | None = None
-
-    def allocate(self, x: Any) -> Any:
-        """A new output for the kernel that is tried next; None, which no kernel takes, where that needs more than x."""
-        if self.result is not None and type(x) is np.ndarray:
-            return np.empty(x.shape, self.result)
-        return None
+        self.kernel: Kernel | _NoKernel = _NoKernel()
+        self._kernels: dict[tuple[object, ...], Kernel] = {}
+        self._recent: dict[tuple[object, ...], tuple[Kernel, ...]] = {}
+        self._defaults: tuple[tuple[str, Any], ...] | None = None
 
     def call(self, values: tuple[object, ...], out: object, options: dict[str, Any]) -> Any:
         """The slow path of a call: other recent kernels, then conversion, compilation or an error."""
-        if not options:
-            for kernel in self.recent[1:]:
-                made = self._made_for(kernel, values[0]) if out is None else out
-                results = made if type(made) is tuple else (made,)
-                if kernel.forward_runner.entry(*values, *results) is None:
-                    self.remember(kernel)
-                    return made
-        kernel, arrays = self.kernel_for(values, options)
+        key = exactly(tuple(options.items()))
+        for kernel in self._recent.get(key, ()):
+            result = kernel.try_call(values, out)
+            if result is not NotImplemented:
+                self._remember(kernel, key)
+                return result
+        kernel, arrays = self._serving(values, options, key)
         return kernel.call(arrays, out)
 
-    def forward(self, values: tuple[object, ...], out: object, options: dict[str, Any]) -> tuple[Any, Context]:
-        """The outputs and the context."""
-        kernel, arrays = self.kernel_for(values, options)
+    def forward(
+        self, values: tuple[object, ...], out: object, options: dict[str, Any]
+    ) -> tuple[Any, Context]:
+        """The outputs and the context, for arguments that the last kernel did not accept."""
+        key = exactly(tuple(options.items()))
+        for kernel in self._recent.get(key, ()):
+            result = kernel.try_forward(values, out)
+            if result is not None:
+                self._remember(kernel, key)
+                return result
+        kernel, arrays = self._serving(values, options, key)
         return kernel.forward(arrays, out)
 
-    def kernel_for(self, values: tuple[object, ...], options: dict[str, Any]) -> tuple[Kernel, list[arr.Array | None]]:
-        arrays = self.signature.checked(values)
-        special = self.specialization(
-            {
-                name: arr.dtype_name(name, array)
-                for name, array in zip(self.signature.arguments, arrays, strict=True)
-                if array is not None
-            },
-            self.signature.solve(arrays, self._given_sizes(options)),
-            options,
-        )
-        kernel = self.kernel(special)
-        if not options:
-            self.remember(kernel)
-        return kernel, arrays
+    def backward(self, dy: object, ctx: Context, out: object = None) -> Any:
+        """The gradients as a named tuple, or ``out``."""
+        if not isinstance(ctx, Context) or not self.knows(ctx.kernel):
+            raise LncTypeError(
+                f"ctx: expected the context of a forward of {self.equation.name}; got {arr.described(ctx)}"
+            )
+        gradients = ctx.kernel.try_backward(dy, ctx, out)
+        return ctx.kernel.backward(dy, ctx, out) if gradients is None else gradients
 
-    def specialization(self, dtypes: dict[str, str], sizes: ax.Sizes, options: dict[str, Any], target: str = "cpu") -> Specialization:
+    def kernel_for(
+        self, values: tuple[object, ...], options: dict[str, Any]
+    ) -> tuple[Kernel, list[arr.Array | None]]:
+        """The kernel for these arguments, compiled if need be, and the arguments as arrays."""
+        arrays = self.signature.checked(values)
+        dtypes = {
+            name: arr.dtype_name(name, array)
+            for name, array in zip(self.signature.arguments, arrays, strict=True)
+            if array is not None
+        }
+        sizes = self.signature.solve(arrays, self.given_sizes(options))
+        return self.compiled(self.specialization(dtypes, sizes, options)), arrays
+
+    def specialization(
+        self, dtypes: dict[str, str], sizes: ax.Sizes, options: Mapping[str, Any], target: str = "cpu"
+    ) -> Specialization:
         """What the code for these arguments is specialised on."""
         pattern = self.equation.pattern
         split = {name for dim in pattern.dims if len(dim) > 1 for name in dim}
@@ -131,50 +175,60 @@ class Dispatcher:
             target,
         )
 
-    def kernel(self, special: Specialization) -> Kernel:
+    def compiled(self, special: Specialization) -> Kernel:
         """The kernel for a specialization, compiled once whatever number of threads ask for it."""
-        found = self.kernels.get(special)
+        key = special.key
+        found = self._kernels.get(key)
         if found is None:
-            with self.lock:
-                found = self.kernels.get(special)
+            with compiling():
+                found = self._kernels.get(key)
                 if found is None:
                     found = build_kernel(self.equation, self.signature, special)
-                    self.kernels[special] = found
+                    self._kernels[key] = found
         return found
 
     def knows(self, kernel: Kernel) -> bool:
         """Whether ``kernel`` is one of this norm's."""
         return kernel.signature is self.signature
 
-    def _given_sizes(self, options: Mapping[str, Any]) -> dict[str, int]:
+    def given_sizes(self, options: Mapping[str, Any]) -> dict[str, int]:
+        """The options that are sizes of axes, or nothing that is known."""
         return {
-            name: value for name, value in options.items() if name not in self.equation.constants and name != "out_dtype"
+            name: int(value) if isinstance(value, np.integer) else value
+            for name, value in options.items()
+            if name not in self.equation.constants and name != "out_dtype"
         }
 
+    def _serving(
+        self, values: tuple[object, ...], options: dict[str, Any], key: tuple[object, ...]
+    ) -> tuple[Kernel, list[arr.Array | None]]:
+        kernel, arrays = self.kernel_for(values, options)
+        self._remember(kernel, key)
+        return kernel, arrays
+
+    def _remember(self, kernel: Kernel, key: tuple[object, ...]) -> None:
+        """Try ``kernel`` first from now on, in calls with these options."""
+        recent = self._recent.get(key, ())
+        if recent[:1] != (kernel,):
+            if not recent and len(self._recent) == _OPTIONS:
+                self._recent.clear()
+            self._recent[key] = (kernel, *(other for other in recent if other is not kernel))[:_RECENT]
+        if not key:
+            self.kernel = kernel
+
     def _constants(self, options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-        if any(name in options for name in self.equation.constants) or self.defaults is None:
-            constants = constants_of(self.equation, options)
-            if not any(name in options for name in self.equation.constants):
-                self.defaults = constants
-            return constants
-        return self.defaults
-
-    def remember(self, kernel: Kernel) -> None:
-        """Try ``kernel`` first from now on."""
-        self.recent = (kernel, *(other for other in self.recent if other is not kernel))[:_RECENT]
-        self.result = _like_first(kernel)
-        self.entry = kernel.forward_runner.entry
-
-    def _made_for(self, kernel: Kernel, x: object) -> object:
-        dtype = _like_first(kernel)
-        return np.empty(x.shape, dtype) if dtype is not None and type(x) is np.ndarray else None
+        if any(name in options for name in self.equation.constants):
+            return constants_of(self.equation, options)
+        if self._defaults is None:
+            self._defaults = constants_of(self.equation, {})
+        return self._defaults
 
 
 def norm(pattern: str, /, **axes: str) -> Callable[[Callable[..., Any]], Norm]:
     """Make a normalization of an equation.
 
-    ``pattern`` names the axes of the first argument, feature axes in brackets; the keyword arguments name those
-    of the other array arguments, in their order in memory::
+    ``pattern`` names the axes of the first argument, feature axes in brackets; the keyword arguments name
+    those of the other array arguments, in their order in memory::
 
         @lnc.norm("... [d]", weight="d")
         def rms_norm(x, weight=1.0, *, eps=1e-5):
@@ -191,8 +245,8 @@ def norm(pattern: str, /, **axes: str) -> Callable[[Callable[..., Any]], Norm]:
 
 def make_norm(equation: Equation, axes: Mapping[str, str]) -> Norm:
     """The callable for an equation that was read."""
-    dispatcher = Dispatcher(equation)
-    call = wrapped(dispatcher)
+    _check_names(equation)
+    call = wrapped(Dispatcher(equation))
 
     def over(other: str) -> Norm:
         renamed = renamed_axes(equation.pattern, ax.parse(other), axes)
@@ -204,18 +258,20 @@ def make_norm(equation: Equation, axes: Mapping[str, str]) -> Norm:
 
 
 def wrapped(dispatcher: Dispatcher) -> Any:
-    """The function that calls a dispatcher's kernels, with ``forward`` and ``backward``."""
-    call = _compiled_wrapper(dispatcher)
+    """The function that calls a dispatcher's kernels, with ``forward`` and ``backward``.
 
-    def forward(*arrays: Any, out: Any = None, **options: Any) -> tuple[Any, Context]:
-        return dispatcher.forward(_bound(dispatcher, arrays, options), out, options)
-
-    def backward(dy: Any, ctx: Context, out: Any = None) -> Any:
-        if not isinstance(ctx, Context) or not dispatcher.knows(ctx.kernel):
-            raise LncTypeError(f"ctx: expected the context of a forward of {dispatcher.equation.name}; got {ctx!r}")
-        return ctx.kernel.backward(dy, ctx, out)
-
-    call.forward, call.backward = forward, backward
+    It has the equation's own array parameters: the quickest way for Python to bind them.
+    """
+    arguments = dispatcher.equation.arguments
+    text = _WRAPPERS.format(
+        parameters=", ".join(a.name if a.required else f"{a.name}=None" for a in arguments),
+        names=", ".join(a.name for a in arguments),
+        first=arguments[0].name,
+    )
+    namespace = {"_state": dispatcher, "_slow_call": dispatcher.call, "_slow_forward": dispatcher.forward}
+    exec(text, namespace)
+    call: Any = namespace["call"]
+    call.forward, call.backward = namespace["forward"], dispatcher.backward
     call.lnc_dispatcher = dispatcher
     return call
 
@@ -229,60 +285,32 @@ def dispatcher_of(value: object) -> Dispatcher:
 
 
 def renamed_axes(old: ax.Pattern, new: ax.Pattern, axes: Mapping[str, str]) -> dict[str, str]:
-    """The axes of the other arguments on a new pattern: where one feature axis is renamed, they follow."""
+    """The axes of the other arguments on a new pattern.
+
+    Where one feature axis is renamed, or gives way to several, they follow: ``d`` becomes ``c``, or ``h w``.
+    """
     gone = [name for name in old.axes if name in old.features and name not in new.axes]
     come = [name for name in new.axes if name in new.features and name not in old.axes]
-    if len(gone) != 1 or len(come) != 1:
+    if len(gone) != 1 or not come:
         return dict(axes)
-    (before,), (after,) = gone, come
+
+    def replaced(dim: ax.Dim) -> list[ax.Dim]:
+        if dim == (gone[0],):
+            return [(name,) for name in come]
+        return [tuple(other for name in dim for other in (come if name == gone[0] else [name]))]
+
     return {
-        argument: ax.show(
-            tuple(tuple(after if name == before else name for name in dim) for dim in ax.parse(text, argument).dims)
-        )
+        argument: ax.show(tuple(r for dim in ax.parse(text, argument).dims for r in replaced(dim)))
         for argument, text in axes.items()
     }
 
 
-def _compiled_wrapper(dispatcher: Dispatcher) -> Any:
-    """A Python function with the equation's own array parameters: the quickest way to the native entry point."""
-    arguments = dispatcher.equation.arguments
-    taken = {a.name for a in arguments}
-    if {"out", "options", "made", "state", "allocate", "slow"} & taken or any(keyword.iskeyword(n) for n in taken):
-        clash = sorted({"out", "options", "made", "state", "allocate", "slow"} & taken)
-        raise LncValueError(f"{dispatcher.equation.where}: in {dispatcher.equation.name}: an argument cannot be called {clash[0]!r}")
-    parameters = ", ".join(a.name if a.required else f"{a.name}=None" for a in arguments)
-    names = ", ".join(a.name for a in arguments)
-    text = _WRAPPER.format(name=dispatcher.equation.name, parameters=parameters, names=names, first=arguments[0].name)
-    namespace: dict[str, Any] = {"state": dispatcher, "allocate": dispatcher.allocate, "slow": dispatcher.call}
-    exec(text, namespace)
-    return namespace[dispatcher.equation.name]
-
-
-def _bound(dispatcher: Dispatcher, given: tuple[Any, ...], options: dict[str, Any]) -> tuple[object, ...]:
-    """The array arguments by position; those given by keyword are taken out of ``options``."""
-    names = dispatcher.signature.arguments
-    name = dispatcher.equation.name
-    if len(given) > len(names):
-        raise LncTypeError(f"{name}: takes {len(names)} arrays ({', '.join(names)}); got {len(given)}")
-    values = list(given)
-    for argument in names[: len(given)]:
-        if argument in options:
-            raise LncTypeError(f"{argument}: given by position and by keyword")
-    for argument in names[len(given) :]:
-        if argument not in options and argument not in dispatcher.signature.optional:
-            raise LncTypeError(f"{argument}: {name} needs this array")
-        values.append(options.pop(argument, None))
-    return tuple(values)
-
-
-def _like_first(kernel: Kernel) -> np.dtype[Any] | None:
-    """The dtype of a single output as large as the first argument; None where outputs are anything else."""
-    buffers = kernel.interface.forward.buffers
-    outputs = [buffer for buffer in buffers if buffer.role == "output"]
-    if kernel.returns_tuple or len(outputs) != 1 or outputs[0].dims != buffers[0].dims:
-        return None
-    return TABLE[outputs[0].dtype].numpy
-
-
-def _nothing_yet(*_: object) -> object:
-    return NotImplemented
+def _check_names(equation: Equation) -> None:
+    """Refuse names that calls, or the named tuple of gradients, have another use for."""
+    arguments = [argument.name for argument in equation.arguments]
+    for name in (*arguments, *equation.constants, *equation.pattern.axes):
+        where = f"{equation.where}: in {equation.name}: {name!r}"
+        if name in ("out", "out_dtype"):
+            raise LncValueError(f"{where} is a parameter of every norm's; choose another name")
+        if name.startswith("_") and name in arguments:
+            raise LncValueError(f"{where}: the name of an array cannot begin with an underscore")

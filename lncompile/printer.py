@@ -18,7 +18,6 @@ stands inside the expression that uses it::
 from __future__ import annotations
 
 from lncompile.ir import (
-    ARITHMETIC,
     BINARY,
     COMPARE,
     UNARY,
@@ -42,9 +41,14 @@ _BINDING = {"add": 1, "sub": 1, "mul": 2, "div": 2, "neg": 3} | dict.fromkeys(CO
 
 
 def names_of(program: Program, reserved: frozenset[str] = frozenset()) -> dict[Node, str]:
-    """A unique name for every value of the program: the equation's own where it has one, ``t1, t2, ...`` elsewhere."""
+    """A unique name for every value: the equation's own where it has one, ``t1, t2, ...`` elsewhere.
+
+    No name is among ``reserved``.
+    """
     names: dict[Node, str] = {}
-    taken = set(reserved) | {node.name for node in program.inputs} | {output.name for output in program.outputs}
+    taken = (
+        set(reserved) | {node.name for node in program.inputs} | {output.name for output in program.outputs}
+    )
     # A value that is an output and has no other name is called after the output.
     by_output = {output.value: output.name for output in reversed(program.outputs)}
     temporaries = 0
@@ -66,7 +70,7 @@ def names_of(program: Program, reserved: frozenset[str] = frozenset()) -> dict[N
 
 
 def number(value: float | bool) -> str:
-    """A constant as Python writes it, whole numbers below 10^15 with one decimal."""
+    """A constant as Python writes it."""
     return repr(value)
 
 
@@ -75,7 +79,9 @@ def axes_text(names: Axes | tuple[str, ...], program: Program) -> str:
     return "[" + " ".join(axis.name for axis in program.axes if axis.name in names) + "]"
 
 
-def expression(node: Node, program: Program, names: dict[Node, str], inline: frozenset[Node] | set[Node]) -> str:
+def expression(
+    node: Node, program: Program, names: dict[Node, str], inline: frozenset[Node] | set[Node]
+) -> str:
     """What a value is, in terms of the names of its operands; nodes in ``inline`` are written out."""
 
     def operand(part: Node, tightness: int) -> str:
@@ -122,13 +128,19 @@ def show(program: Program) -> str:
     inline = inlined(program)
     axes = ", ".join(f"{a.name} feature {a.size}" if a.feature else f"{a.name} batch" for a in program.axes)
     rows: list[tuple[str, str, str]] = [
-        (node.name, _dims_text(node.dims), f"{node.dtype}  {node.role}" + (f" of {node.of}" if node.of else ""))
+        (
+            node.name,
+            _dims_text(node.dims),
+            f"{node.dtype}  {node.role}" + (f" of {node.of}" if node.of else ""),
+        )
         for node in program.inputs
     ]
     blank = len(rows)
     for node in program.nodes:
         if not isinstance(node, Input | Const) and node not in inline:
-            rows.append((names[node], axes_text(node.axes, program), "= " + expression(node, program, names, inline)))
+            rows.append(
+                (names[node], axes_text(node.axes, program), "= " + expression(node, program, names, inline))
+            )
     results = len(rows)
     for output in program.outputs:
         note = f"{output.dtype}  {output.role}" + (f" of {output.of}" if output.of else "")
@@ -136,7 +148,11 @@ def show(program: Program) -> str:
         rows.append((output.name, _dims_text(output.dims), source + note))
     width = max(8, *(len(name) for name, _, _ in rows))
     axes_width = max(len(text) for _, text, _ in rows)
-    lines = [f"program {program.name}", f"  {'axes':<{width}}  {axes}", f"  {'compute':<{width}}  {program.compute}"]
+    lines = [
+        f"program {program.name}",
+        f"  {'axes':<{width}}  {axes}",
+        f"  {'compute':<{width}}  {program.compute}",
+    ]
     for index, (name, dims, text) in enumerate(rows):
         if index in (0, blank, results):
             lines.append("")
@@ -152,6 +168,3 @@ def _binding(node: Node) -> int:
 
 def _dims_text(dims: tuple[str, ...]) -> str:
     return "[" + " ".join(dims) + "]"
-
-
-assert set(_BINDING) <= set(ARITHMETIC) | set(COMPARE) | set(UNARY)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache as memoized
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lncompile import cache, kernel
+from lncompile import cache, interface, kernel
+from lncompile.arrays import described
 from lncompile.backends.cpu.runtime import Slot
-from lncompile.backends.cpu.target import find
-from lncompile.errors import LncTypeError
-from lncompile.kernel import Kernel, LazyStages, Signature
-from lncompile.printer import show
-from lncompile.trace import Equation, trace
+from lncompile.backends.cpu.target import TARGETS, CpuTarget, find, host
+from lncompile.equation import Equation
+from lncompile.errors import LncTypeError, LncValueError
+from lncompile.fingerprint import fingerprint, fingerprint_of_value
+from lncompile.kernel import Kernel, Signature, refuse
 
 if TYPE_CHECKING:
+    from lncompile.arrays import Array
     from lncompile.compiler import Compilation
+    from lncompile.ir import Program
 
 STAGES = ("ir", "grad", "schedule", "source", "llvm", "asm")
 
@@ -27,9 +31,33 @@ STAGES = ("ir", "grad", "schedule", "source", "llvm", "asm")
 _ABI = 1
 
 
-@dataclass(frozen=True)
-class Specialization:
-    """What code is specialised on, hashable: two calls with equal ones share a kernel.
+_compiling = threading.RLock()
+
+
+def compiling() -> threading.RLock:
+    """The lock that is held while a kernel is fetched or built.
+
+    One for all norms, since Numba and LLVM work one thread at a time anyway. ``fork`` waits for it: a child
+    would find the compiler, and the file locks of the cache, in the middle of what another thread was doing.
+    """
+    return _compiling
+
+
+def _unlock_in_child() -> None:
+    global _compiling
+    _compiling = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=lambda: _compiling.acquire(),
+        after_in_parent=lambda: _compiling.release(),
+        after_in_child=_unlock_in_child,
+    )
+
+
+class Specialization(NamedTuple):
+    """What code is specialised on: two calls with the same ``key`` share a kernel.
 
     ``dtypes`` names the arguments that are present; ``sizes`` are those of feature axes and of axes in split
     dimensions.
@@ -40,6 +68,36 @@ class Specialization:
     constants: tuple[tuple[str, Any], ...]
     out_dtype: str | None
     target: str
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Everything, hashable; ``LncError`` names a constant that is not.
+
+        Python finds 1, 1.0 and True equal, and 0.0 and -0.0; an equation may tell them apart.
+        """
+        return *self[:2], exactly(self.constants), *self[3:]
+
+
+def exactly(options: Sequence[tuple[str, object]]) -> tuple[object, ...]:
+    """Named values as a hashable tuple that equals another only where values and their types are the same.
+
+    Raises ``LncError`` naming a value that cannot be hashed.
+    """
+    options = [(name, _plain(value)) for name, value in options]
+    key = tuple(
+        (name, value.__class__, value.hex() if isinstance(value, float) else value) for name, value in options
+    )
+    try:
+        hash(key)
+    except TypeError:
+        for name, value in options:
+            try:
+                hash(value)
+            except TypeError:
+                got = described(value)
+                raise LncTypeError(f"{name}: expected a constant, which can be hashed; got {got}") from None
+        raise
+    return key
 
 
 def signature_of(equation: Equation) -> Signature:
@@ -54,14 +112,20 @@ def signature_of(equation: Equation) -> Signature:
 
 
 def build_kernel(equation: Equation, signature: Signature, special: Specialization) -> Kernel:
-    """Trace the equation, and load the kernel from the cache or compile it into the cache.
+    """Load the kernel from the cache, or trace the equation and compile it into the cache.
 
     Raises ``LncError`` where the equation is wrong or its axes are not supported; no error of the disk
     prevents a kernel (``cache.fetch``).
     """
     dtypes, sizes = dict(special.dtypes), dict(special.sizes)
     target = find(special.target)
-    program = trace(equation, dtypes, dict(special.constants), sizes, special.out_dtype)
+
+    @memoized
+    def program() -> Program:
+        from lncompile.trace import trace
+
+        return trace(equation, dtypes, dict(special.constants), sizes, special.out_dtype)
+
     arguments = tuple((a.name, a.dims, a.name in dtypes) for a in equation.arguments)
     axes = ", ".join(f"{name}={size}" for name, size in special.sizes)
     header = (
@@ -75,7 +139,8 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
         from lncompile.compiler import Compilation
         from lncompile.emit.lower import Request
 
-        return Compilation(program, target, Request(equation.name, equation.pattern, arguments, sizes, header))
+        request = Request(equation.name, equation.pattern, arguments, sizes, header)
+        return Compilation(program(), target, request)
 
     made: list[Compilation] = []
 
@@ -94,7 +159,7 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
 
         return empty_kernel(signature, compilation(), stages)
     spec = {
-        "program": show(program),
+        **_identity(equation, special, program),
         "arguments": [[name, [list(dim) for dim in dims], there] for name, dims, there in arguments],
         "pattern": equation.pattern.text,
         "sizes": sizes,
@@ -104,26 +169,99 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
         "override": _overrides(equation.name),
     }
     entry = cache.fetch(spec, build)
+    if not _runs_here(target):
+        elsewhere = _Elsewhere(target.name)
+        offered = interface.from_json(entry.meta["interface"])
+        return Kernel(
+            signature, offered, target.name, entry.meta["returns_tuple"], elsewhere, elsewhere, stages
+        )
     return kernel.load(signature, entry.open_library(ctypes.CDLL), entry.meta, stages)
+
+
+def _identity(
+    equation: Equation, special: Specialization, program: Callable[[], Program]
+) -> Mapping[str, object]:
+    """What the equation computes: its function's text and what that is applied to, or the program."""
+    text = fingerprint(equation.function)  # type: ignore[arg-type]
+    constants = [fingerprint_of_value(value) for _, value in special.constants]
+    if text is None or None in constants:
+        from lncompile.printer import show
+
+        return {"program": show(program())}
+    return {
+        "equation": text,
+        "defaults": [repr(argument.default) for argument in equation.arguments],
+        "constants": [[name, text] for (name, _), text in zip(special.constants, constants, strict=True)],
+        "dtypes": special.dtypes,
+        "out_dtype": special.out_dtype,
+    }
 
 
 def constants_of(equation: Equation, given: Mapping[str, object]) -> tuple[tuple[str, Any], ...]:
     """The value of every compile-time constant; ``LncError`` names one that is missing or of a wrong type."""
-    import inspect
+    return tuple(
+        (name, _constant(equation, name, given.get(name, default), default))
+        for name, default in equation.constants.items()
+    )
 
-    values = []
-    for name, default in equation.constants.items():
-        value = given.get(name, default)
-        if value is inspect.Parameter.empty:
-            raise LncTypeError(f"{name}: {equation.name} needs this constant")
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(default, int | float) and not isinstance(default, bool) and not is_number:
-            number = getattr(value, "item", lambda: None)() if getattr(value, "ndim", None) == 0 else None
-            if not isinstance(number, int | float) or isinstance(number, bool):
-                raise LncTypeError(f"{name}: expected a number; got {value!r}")
-            value = number
-        values.append((name, value))
-    return tuple(values)
+
+def _constant(equation: Equation, name: str, value: object, default: object) -> object:
+    if value is inspect.Parameter.empty:
+        raise LncTypeError(f"{name}: {equation.name} needs this constant")
+    value = _plain(value)
+    if _is_number(default) and not _is_number(value):
+        raise LncTypeError(f"{name}: expected a number; got {value!r}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of NumPy's, or an array without dimensions, as the Python value that it holds."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class LazyStages(Mapping[str, str]):
+    """Stage name -> text, each made when it is asked for."""
+
+    def __init__(self, names: Sequence[str], make: Callable[[str], str]) -> None:
+        self._names = names
+        self._make = make
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class _Elsewhere:
+    """Stands for the phases of a library that this machine cannot run."""
+
+    entry = staticmethod(refuse)
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+
+    def run(self, arrays: Sequence[Array | None]) -> None:
+        """Refuse."""
+        raise LncValueError(
+            f"target: this kernel was compiled for {self._target}; this machine is {host().name}"
+        )
+
+
+def _runs_here(target: CpuTarget) -> bool:
+    """Whether this machine executes the code of ``target``: each level includes those before it."""
+    here = host()
+    names = list(TARGETS)
+    return target.triple == here.triple and names.index(target.name) <= names.index(here.name)
 
 
 def _overrides(norm: str) -> Mapping[str, str]:
@@ -136,7 +274,7 @@ def _overrides(norm: str) -> Mapping[str, str]:
 
 @memoized
 def _versions() -> dict[str, str]:
-    """Versions of what makes the code, and a stamp of this package's own files, without importing any of it."""
+    """Versions of what makes the code, and a stamp of this package's own files; imports none of it."""
     found = {"numba": "", "llvmlite": ""}
     for directory in sys.path:
         try:
@@ -151,9 +289,13 @@ def _versions() -> dict[str, str]:
 
 
 def _stamp() -> str:
-    """Sizes and times of the package's files: a changed compiler makes other keys. Reading them would take 2 ms."""
+    """Sizes and times of the package's files: a changed compiler makes other keys. Reading all takes 2 ms."""
     here = os.path.dirname(os.path.abspath(__file__))
-    roots = [here] if os.path.isdir(os.path.join(here, "templates")) else [here, os.path.join(os.path.dirname(here), "templates")]
+    roots = (
+        [here]
+        if os.path.isdir(os.path.join(here, "templates"))
+        else [here, os.path.join(os.path.dirname(here), "templates")]
+    )
     stamps: list[str] = []
     while roots:
         root = roots.pop()

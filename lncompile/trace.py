@@ -1,99 +1,24 @@
-"""Equations to programs: reads an equation's signature once, and runs its body on traced values.
+"""Equations to programs: runs an equation's body on traced values.
 
-    def layer_norm(x, weight=1.0, bias=0.0, *, eps=1e-5): ...   ->   ir.Program
+    def layer_norm(x, weight=1.0, bias=0.0, *, eps=1e-5): ...   -->   ir.Program
+
+The body runs once for each trace; what it does with traced values is recorded (``language.py``).
 """
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from types import FrameType
-from typing import Any
 
 import numpy as np
 
-from lncompile import axes as ax
 from lncompile import ir
 from lncompile.dtypes import compute_dtype
-from lncompile.errors import LncError, LncTypeError, LncValueError
+from lncompile.equation import Equation
+from lncompile.errors import LncValueError
 from lncompile.language import Trace, Value
-
-_REQUIRED = inspect.Parameter.empty
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """An array argument: its dimensions, and the number that it is when left out (or ``required``)."""
-
-    name: str
-    dims: tuple[ax.Dim, ...]
-    default: object
-    required: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Equation:
-    """A norm as the user wrote it: the function, its pattern and what its parameters are."""
-
-    name: str
-    function: Callable[..., Any]
-    pattern: ax.Pattern
-    arguments: tuple[Argument, ...]
-    constants: Mapping[str, object]
-
-    @property
-    def where(self) -> str:
-        """File and line of the function, as errors begin with it."""
-        code = self.function.__code__
-        return f"{code.co_filename}:{code.co_firstlineno}"
-
-
-def read_equation(function: Callable[..., Any], pattern: object, axes: Mapping[str, object]) -> Equation:
-    """What ``lnc.norm`` decorates; ``LncError`` with file and line says what is wrong with it."""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        raise LncTypeError(f"lnc.norm decorates a Python function; got {function!r}")
-    try:
-        return _read_equation(function, ax.parse(pattern), axes)
-    except LncError as error:
-        raise type(error)(f"{code.co_filename}:{code.co_firstlineno}: in {function.__name__}: {error}") from None
-
-
-def _read_equation(function: Callable[..., Any], pattern: ax.Pattern, axes: Mapping[str, object]) -> Equation:
-    arguments: list[Argument] = []
-    constants: dict[str, object] = {}
-    for parameter in inspect.signature(function).parameters.values():
-        name, default = parameter.name, parameter.default
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise LncTypeError(f"parameter {name!r}: an equation has named parameters only, no * or **")
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            constants[name] = default
-            continue
-        if not arguments:
-            if default is not _REQUIRED:
-                raise LncTypeError(f"{name}: the first argument carries the pattern and cannot be optional")
-            dims = pattern.dims
-        elif name not in axes:
-            raise LncTypeError(f"{name}: its axes are not given; say lnc.norm({pattern.text!r}, {name}=\"...\")")
-        else:
-            dims = ax.parse_argument(axes[name], name, pattern)
-        if default is not _REQUIRED and not isinstance(default, int | float):
-            raise LncTypeError(f"{name}: the default of an array argument is a plain number; got {default!r}")
-        arguments.append(Argument(name, dims, None if default is _REQUIRED else default, default is _REQUIRED))
-    if not arguments:
-        raise LncTypeError("an equation needs an array argument, the one that the pattern describes")
-    names = [argument.name for argument in arguments]
-    for name in axes:
-        if name not in names:
-            raise LncTypeError(f"{name}: axes are given for it, but the equation has no such array argument")
-        if name == names[0]:
-            raise LncTypeError(f"{name}: the pattern gives its axes already")
-    for name in pattern.axes:
-        if name in names or name in constants or name == "out":
-            raise LncTypeError(f"axis {name!r} has the name of an argument; sizes are passed by name, so rename one")
-    return Equation(function.__name__, function, pattern, tuple(arguments), constants)
 
 
 def trace(
@@ -109,7 +34,7 @@ def trace(
     defaults. ``sizes`` are those of the feature axes. Raises ``LncError`` with the equation's file and line.
     """
     pattern = equation.pattern
-    context = Trace(equation.name, equation.function.__code__, pattern.axes, pattern.features)
+    context = Trace(equation.name, pattern.axes, pattern.features)
     inputs = tuple(
         ir.Input(argument.name, tuple(name for dim in argument.dims for name in dim), dtypes[argument.name])
         for argument in equation.arguments
@@ -120,7 +45,10 @@ def trace(
         Value(by_name[argument.name], context) if argument.name in by_name else argument.default
         for argument in equation.arguments
     ]
-    returned, names = _run(equation, values, constants)
+    try:
+        returned, names = _run(equation, values, constants)
+    finally:
+        context.ended = True
     outputs = _outputs(equation, returned, names, context, out_dtype or dtypes[inputs[0].name], set(by_name))
     axes = tuple(ir.Axis(name, name in pattern.features, sizes.get(name)) for name in pattern.axes)
     compute = compute_dtype(dtypes.values())
@@ -128,7 +56,9 @@ def trace(
     return _labelled(program, names)
 
 
-def _run(equation: Equation, values: list[object], constants: Mapping[str, object]) -> tuple[object, dict[ir.Node, str]]:
+def _run(
+    equation: Equation, values: list[object], constants: Mapping[str, object]
+) -> tuple[object, dict[ir.Node, str]]:
     """The equation's result, and the names that its local variables give to values."""
     names: dict[ir.Node, str] = {}
 
@@ -143,7 +73,10 @@ def _run(equation: Equation, values: list[object], constants: Mapping[str, objec
     try:
         returned = equation.function(*values, **constants)
     finally:
-        sys.setprofile(previous)
+        if previous is None or callable(previous):
+            sys.setprofile(previous)
+        else:
+            previous.enable()  # cProfile's profilers are installed by themselves alone
     return returned, names
 
 
@@ -167,7 +100,9 @@ def _outputs(
     for index, result in enumerate(results):
         which = f"output {index}" if several else "the output"
         if not isinstance(result, Value):
-            what = repr(result) if isinstance(result, int | float | np.generic | None) else type(result).__name__
+            what = (
+                repr(result) if isinstance(result, int | float | np.generic | None) else type(result).__name__
+            )
             raise wrong(f"{which} depends on no array: expected a traced value; got {what}")
         if result.trace is not context:
             raise wrong(f"{which} is a traced value of another equation ({result.trace.norm})")

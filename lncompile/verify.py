@@ -6,8 +6,6 @@ from lncompile.dtypes import TABLE
 from lncompile.errors import CompilerBug
 from lncompile.ir import (
     BINARY,
-    COMPARE,
-    MOMENTS,
     REDUCE,
     UNARY,
     Binary,
@@ -61,9 +59,10 @@ def _verify_node(node: Node, program: Program) -> None:
         case Reduce(op, operand, over):
             _require(op in REDUCE, f"unknown reduction {op}")
             _require(operand.kind == "real", f"{op} of a truth value")
-            _require(bool(over) and over <= operand.axes, f"{op} over axes that its operand does not vary over")
+            _require(
+                bool(over) and over <= operand.axes, f"{op} over axes that its operand does not vary over"
+            )
             _require(op in ("sum", "max") or over <= program.features, f"{op} over a batch axis")
-            _require(op not in MOMENTS or program.compute in TABLE, "moments need a compute type")
         case Cast(operand, dtype):
             _require(dtype in TABLE, f"cast to unknown dtype {dtype}")
             _require(operand.kind == "real", "cast of a truth value")
@@ -72,6 +71,3 @@ def _verify_node(node: Node, program: Program) -> None:
 def _require(holds: bool, what: str) -> None:
     if not holds:
         raise CompilerBug(f"illegal program: {what}")
-
-
-assert COMPARE.keys() <= BINARY.keys()

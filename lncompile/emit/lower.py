@@ -9,6 +9,7 @@ from math import prod
 from lncompile import axes as ax
 from lncompile.digest import digest
 from lncompile.emit import standins
+from lncompile.emit.layout import LIMIT, fitted
 from lncompile.emit.names import legal
 from lncompile.emit.once import CombineKernel
 from lncompile.emit.rows import RowsKernel
@@ -135,7 +136,7 @@ def _emit(
     pointers += [(buffer.name, buffer.dtype) for buffer in workspaces]
     parameters = ", ".join([*(pointer for pointer, _ in pointers), "rows", "begin", "end"])
     head = [f"def {name}({parameters}):"]
-    if len(head[0]) > 110:
+    if len(head[0]) > LIMIT:
         listed = [
             *(f"    {pointer},  # {dtype}" for pointer, dtype in pointers),
             "    rows,",
@@ -143,7 +144,8 @@ def _emit(
             "    end,",
         ]
         head = [f"def {name}(", *listed, "):"]
-    bodies.append("\n".join([*head, *("    " + line if line else line for line in lines), "    return 0"]))
+    body = [part for line in lines for part in fitted("    " + line if line else line)]
+    bodies.append("\n".join([*head, *body, "    return 0"]))
     functions.append(Function(name, tuple(pointers), ("rows",)))
     return Call(name, tuple(pointer for pointer, _ in pointers), extent, unit_work)
 

@@ -29,7 +29,7 @@ class Moments:
 
     def base(self, row: Row) -> str:
         """What the names of its sums begin with."""
-        return f"{row.scope.names[self.value]}{row.width.suffix}"
+        return row.scope.vector_name(self.value, row.width).removesuffix("_i")
 
 
 def grouped(reductions: list[Reduce]) -> list[Moments]:
@@ -92,6 +92,8 @@ def results(row: Row, moments: Moments) -> list[str]:
     if not row.careful:
         # A pivot two deviations off costs the variance two bits; one farther off costs more.
         row.conditions.append(f"{base}_shift * {base}_shift <= 4.0 * {base}_spread")
+        if row.width.dtype == "float32":
+            row.conditions.append(f"is_finite({base}_spread)")
     mean = f"{base}_pivot + {base}_shift"
     rounded = mean if row.scope.program.compute == "float64" else f"as_float64(as_float32({mean}))"
     texts = {

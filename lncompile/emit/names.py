@@ -6,6 +6,7 @@ an argument called ``row``, or ``x_row`` beside ``x``    -->    ``row_``, ``x_ro
 from __future__ import annotations
 
 import keyword
+from collections.abc import Iterable
 from dataclasses import replace
 
 from lncompile.emit import standins
@@ -21,8 +22,16 @@ RESERVED = frozenset(
         *("min", "range", "float", "INFINITY", "NAN"),
     )
 )
-#: What kernels append to an array's name.
-SUFFIXES = ("_i", "_row", "_wide", "_f32", "_value", "_total", "_sum", "_lanes")
+#: What kernels append to the name of an array or a value.
+SUFFIXES = (
+    *("_i", "_row", "_wide", "_f32", "_value", "_total", "_sum", "_lanes"),
+    *("_first", "_pivot", "_offset", "_offsets", "_sums", "_squares", "_shift", "_spread"),
+)
+
+
+def derived(names: Iterable[str]) -> set[str]:
+    """All names that a kernel may make of these."""
+    return {name + suffix for name in names for suffix in SUFFIXES}
 
 
 def legal(pair: Pair) -> Pair:
@@ -38,7 +47,7 @@ def legal(pair: Pair) -> Pair:
             else "_" + name.encode("ascii", "namereplace").decode().strip("\\N{}").replace(" ", "_")
         )
         new = "".join(letter if letter.isalnum() else "_" for letter in new)
-        clashes = {other + suffix for other in arrays for suffix in SUFFIXES} | set(renamed.values())
+        clashes = derived(arrays) | set(renamed.values())
         while new in RESERVED or keyword.iskeyword(new) or new in clashes:
             new += "_"
         renamed[name] = new

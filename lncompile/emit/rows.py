@@ -94,7 +94,7 @@ class RowsKernel:
         holes = {
             "pointers": pointers,
             "statistics": [*lines, *_ordinary(fast.conditions)],
-            "elements": written,
+            "elements": written or ["pass"],
             "careful": [*statistics(careful, nodes), *self._elements(careful)],
             "results": self._results(scope),
         }

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from lncompile.emit.names import RESERVED, SUFFIXES
+from lncompile.emit.names import RESERVED, derived
 from lncompile.ir import (
     Binary,
     Cast,
@@ -24,6 +24,7 @@ from lncompile.ir import (
     Reduce,
     Select,
     Unary,
+    label_of,
     operands,
     topological,
     use_counts,
@@ -66,9 +67,11 @@ class Scope:
     """The names of one kernel's values, and the text of an operation on them."""
 
     def __init__(self, program: Program, vector_axis: str | None) -> None:
-        derived = {f"{array.name}{suffix}" for array in program.arrays for suffix in SUFFIXES}
+        nodes = program.nodes
+        named = {array.name for array in program.arrays} | {label_of(node) for node in nodes}
+        temporaries = {f"t{count}" for count in range(1, len(nodes) + 1)}
         self.program = program
-        self.names = names_of(program, RESERVED | derived)
+        self.names = names_of(program, RESERVED | derived(named | temporaries))
         self._vector_axis = vector_axis
         outputs = {output.name for output in program.outputs}
         for node, name in self.names.items():

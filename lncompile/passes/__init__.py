@@ -3,6 +3,9 @@
     trace --> simplify --> gradient --> simplify --> moments --> residuals --> collapse
                                                                      |
                                                         forward, backward programs
+
+Each is a pure function from programs to programs, legal (``verify.py``) and with the same meaning
+(``interpret.py``) before and after.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from lncompile.ir import (
 
 
 def gradient(program: Program) -> Program:
-    """The program joined with its backward: more inputs of role ``cotangent``, more outputs of role ``gradient``."""
+    """The program and its backward: with inputs of role ``cotangent`` and outputs of role ``gradient``."""
     taken = {node.name for node in program.inputs} | {output.name for output in program.outputs}
     cotangents = tuple(
         Input(_fresh(f"d{output.name}", taken), output.dims, output.dtype, "cotangent", output.name)
@@ -44,7 +44,12 @@ def gradient(program: Program) -> Program:
     adjoints = _adjoints(program, cotangents)
     gradients = tuple(
         Output(
-            _fresh(f"d{node.name}", taken), adjoints.get(node, Const(0.0)), node.dims, node.dtype, "gradient", node.name
+            _fresh(f"d{node.name}", taken),
+            adjoints.get(node, Const(0.0)),
+            node.dims,
+            node.dtype,
+            "gradient",
+            node.name,
         )
         for node in program.inputs
     )
@@ -109,7 +114,10 @@ def pull_back(node: Node, ct: Node, program: Program) -> list[tuple[Node, Node]]
         case Binary("mul", left, right):
             return [(left, Binary("mul", ct, right)), (right, Binary("mul", ct, left))]
         case Binary("div", left, right):
-            return [(left, Binary("div", ct, right)), (right, Unary("neg", _mul(ct, Binary("div", node, right))))]
+            return [
+                (left, Binary("div", ct, right)),
+                (right, Unary("neg", _mul(ct, Binary("div", node, right)))),
+            ]
         case Binary("maximum", left, right):
             return [(left, _share(ct, "gt", left, right)), (right, _share(ct, "gt", right, left))]
         case Binary("minimum", left, right):

@@ -5,24 +5,29 @@
     c    = x - mean                             var  = variance[d](x)
                                                 c    = x - high - low
 
-The three parts of the same value are computed together, in one pass over it. The mean is a pair: ``high`` is the
-mean rounded to the compute type, ``low`` what that rounding lost, so deviations stay right to the last bit where the
-mean is a million times the deviation (``x - mean`` with a rounded mean loses all digits below ulp(mean)).
+The three parts of the same value are computed together, in one pass over it. The mean is a pair: ``high`` is
+the mean rounded to the compute type, ``low`` what that rounding lost, so deviations stay right to the last
+bit where the mean is a million times the deviation (``x - mean`` with a rounded mean loses all digits below
+ulp(mean)). A sum of squared deviations is the variance times the number of features.
 
-A mean that nothing is subtracted from stays an ordinary mean.
+A mean that nothing deviates from stays an ordinary mean.
 """
 
 from __future__ import annotations
 
-from lncompile.ir import Binary, Node, Program, Reduce, Unary, rewrite
+from lncompile.ir import Binary, Const, Node, Program, Reduce, Unary, rewrite
 
 
 def moments(program: Program) -> Program:
     """``program`` with every mean that something deviates from computed as moments."""
     # In this order: a variance is recognised by the deviation that the second sweep takes apart.
-    program = rewrite(program, _variance)
+    program = rewrite(program, lambda node: _variance(node, program))
     program = rewrite(program, _deviation)
-    paired = {(node.operand, node.over) for node in program.nodes if isinstance(node, Reduce) and node.op == "mean_high"}
+    paired = {
+        (node.operand, node.over)
+        for node in program.nodes
+        if isinstance(node, Reduce) and node.op == "mean_high"
+    }
 
     def joined(node: Node) -> Node | None:
         """The mean itself, where it is known as a pair already."""
@@ -33,12 +38,15 @@ def moments(program: Program) -> Program:
     return rewrite(program, joined)
 
 
-def _variance(node: Node) -> Node | None:
+def _variance(node: Node, program: Program) -> Node | None:
     match node:
-        case Reduce("mean", Unary("square", Binary("sub", value, Reduce("mean", subject, inner))), over) if (
-            value is subject and inner == over
-        ):
-            return Reduce("variance", subject, over)
+        case Reduce(
+            "sum" | "mean" as op, Unary("square", Binary("sub", value, Reduce("mean", subject, inner))), over
+        ) if value is subject and inner == over:
+            variance = Reduce("variance", subject, over)
+            if op == "mean":
+                return variance
+            return Binary("mul", variance, Const(float(program.count(over))))
     return None
 
 

@@ -1,6 +1,6 @@
 """One order for products: the constant meets the narrowest factors first, the widest values come last.
 
-    ((k * 2.0) * c) * r   -->   c * ((k * r) * 2.0)        with k and r one value a row, c one value an element
+    ((k * 2.0) * c) * r   -->   c * ((k * r) * 2.0)        with k, r one value a row, c one value an element
 
 so that a loop over elements multiplies once by what is the same all along it. A sign moves into the constant,
 or out of the product.
@@ -50,7 +50,7 @@ def _factors(node: Node, used_once: set[Node]) -> tuple[list[Node], float]:
 
 
 def _joined(factors: list[Node], constant: float) -> Node:
-    """Factors over the same axes first, then each product into the narrowest one that varies over all its axes."""
+    """Factors over the same axes first, then each product into the narrowest that varies over its axes."""
     pending: list[Node] = [] if constant == 1.0 else [Const(constant)]
     for _, group in groupby(sorted(factors, key=_width), key=_width):
         product = reduce(_times, group)

@@ -62,7 +62,7 @@ def _frontier(joint: Program, from_cotangent: set[Node], reduced: set[Node]) -> 
 
 
 def _fewest(joint: Program, found: set[Node]) -> list[Node]:
-    """``found``, or the reductions that give it where those are fewer: 1/std and 1/std**2 both follow from the variance."""
+    """``found``, or the reductions that give it where those are fewer: the variance for 1/std and std."""
     reductions: set[Node] = set()
     stack = list(found)
     while stack:
@@ -77,7 +77,7 @@ def _fewest(joint: Program, found: set[Node]) -> list[Node]:
 
 
 def _follows_from(node: Node, found: set[Node]) -> bool:
-    """Whether other saved values give this one without a reduction: the square of a saved value is not saved."""
+    """Whether other saved values give this one: the square of a saved value is not saved."""
     if isinstance(node, Reduce | Input):
         return False
     return all(operand in found or _follows_from(operand, found) for operand in operands(node))

@@ -28,8 +28,13 @@ def simplify_scalar(node: Node) -> Node | None:
             return chosen
         case Unary("neg", Unary("neg", value)):
             return value
+        case Unary("neg", Binary("sub", a, b)):
+            return Binary("sub", b, a)
         case Unary("square" | "abs" as op, Unary("neg" | "abs", value)):
             return Unary(op, value)
+        case Unary("square" | "abs" as op, Binary("sub", a, b)) if a.axes < b.axes:
+            # One spelling of a deviation: (mean - x)² is (x - mean)².
+            return Unary(op, Binary("sub", b, a))
         case Binary("mul", a, b) if a is b:
             return Unary("square", a)
         case Binary("add" | "sub", a, b):

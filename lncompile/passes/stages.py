@@ -9,6 +9,7 @@ those as inputs, has feature axes alone, and computes in float64, since there a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from lncompile.ir import Input, Node, Output, Program, Reduce, depending_on, operands, rewrite, with_operands
@@ -28,7 +29,7 @@ def stages(program: Program) -> Stages:
     program = rewrite(program, lambda node: _features_first(node, program.batch))
     sums = [node for node in program.nodes if isinstance(node, Reduce) and node.over & program.batch]
     names = names_of(program)
-    workspaces = {
+    workspaces: dict[Node, Input] = {
         node: Input(f"{names[node]}_sum", _dims(node, program), program.compute, "workspace") for node in sums
     }
     rows_outputs = tuple(out for out in program.outputs if set(out.dims) & program.batch)
@@ -49,7 +50,7 @@ def _features_first(node: Node, batch: frozenset[str]) -> Node | None:
     return None
 
 
-def _combine(program: Program, outputs: tuple[Output, ...], workspaces: dict[Node, Input]) -> Program:
+def _combine(program: Program, outputs: tuple[Output, ...], workspaces: Mapping[Node, Input]) -> Program:
     mapped: dict[Node, Node] = dict(workspaces)
     for node in program.nodes:
         if node not in mapped:
@@ -60,7 +61,9 @@ def _combine(program: Program, outputs: tuple[Output, ...], workspaces: dict[Nod
     )
     used = set(combine.nodes)
     inputs = tuple(node for node in (*program.inputs, *workspaces.values()) if node in used)
-    assert not depending_on(inputs, lambda node: bool(node.axes & program.batch)), "a row-sized value reached combine"
+    assert not depending_on(inputs, lambda node: bool(node.axes & program.batch)), (
+        "a row-sized value reached combine"
+    )
     return replace(combine, inputs=inputs)
 
 

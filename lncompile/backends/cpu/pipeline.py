@@ -16,24 +16,22 @@ from lncompile.backends.cpu.target import CpuTarget
 
 @dataclass(frozen=True)
 class Built:
-    """A module optimised for a target; the library and both stages as text are made on demand."""
+    """A module optimised for a target, as LLVM IR; the library and its assembly are made on demand.
 
-    module: Any
+    Each is made from the text anew: emitting code changes a module, and what is made of it the next time.
+    """
+
+    llvm: str
     machine: Any
-
-    @property
-    def llvm(self) -> str:
-        """The optimised LLVM IR."""
-        return str(self.module)
 
     @property
     def asm(self) -> str:
         """The assembly of the module."""
-        return str(self.machine.emit_assembly(self.module))
+        return str(self.machine.emit_assembly(llvm.parse_assembly(self.llvm)))
 
     def library(self, exports: Sequence[str], soname: str) -> bytes:
         """The module as a shared library."""
-        return link(self.machine.emit_object(self.module), exports, soname)
+        return link(self.machine.emit_object(llvm.parse_assembly(self.llvm)), exports, soname)
 
 
 def optimise(modules: Sequence[str], exports: Sequence[str], target: CpuTarget) -> Built:
@@ -60,7 +58,7 @@ def optimise(modules: Sequence[str], exports: Sequence[str], target: CpuTarget) 
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(whole, builder)
     whole.verify()
-    return Built(whole, machine)
+    return Built(str(whole), machine)
 
 
 def _retargeted(text: str, target: CpuTarget, machine: Any) -> str:

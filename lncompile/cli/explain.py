@@ -1,0 +1,109 @@
+"""``lncompile explain``: what an equation becomes, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from lncompile.ahead import compile
+from lncompile.cli import loader, options
+from lncompile.cli.output import console, json_option, print_code, print_json, status
+from lncompile.errors import LncError
+from lncompile.norm import dispatcher_of
+from lncompile.specialize import STAGES
+
+_LEXERS = {"source": "python", "llvm": "llvm", "asm": "gas"}
+
+#: Culprits of an LncError that are options of the command: such an error is wrong usage.
+_OPTIONS = ("shape", "dtype", "target")
+
+
+@click.command()
+@click.argument("norm", callback=loader.norm)
+@click.option(
+    "--shape",
+    callback=options.shape,
+    required=True,
+    metavar="NxD",
+    help="Shape of the first argument, such as 4096x1024.",
+)
+@click.option(
+    "--dtype",
+    callback=options.dtype,
+    default="float32",
+    show_default=True,
+    metavar="DTYPE",
+    help="For all arrays, or by argument: x=float32,bias=none.",
+)
+@click.option("--target", callback=options.target, default="cpu", show_default=True, metavar="TARGET")
+@click.option("--stage", type=click.Choice([*STAGES, "all"]), default="source", show_default=True)
+@click.option(
+    "-c",
+    "--constant",
+    "constants",
+    callback=options.constants,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A constant of the equation or the size of a split axis, such as eps=1e-6.",
+)
+@json_option
+def explain(
+    norm: Any,
+    shape: tuple[int, ...],
+    dtype: Any,
+    target: str,
+    stage: str,
+    constants: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Show what the compiler makes of NORM at any stage.
+
+    NORM is a norm of lncompile (layer_norm), package.module:name or file.py:name.
+    """
+    _check_names(norm, constants)
+    names = STAGES if stage == "all" else (stage,)
+    with status("compiling"):
+        stages = _stages(norm, shape, dtype, target, constants)
+        texts = {name: stages[name] for name in names}
+    if as_json:
+        print_json({"norm": norm.__name__, "shape": shape, "target": target, "stages": texts})
+        return
+    for name, text in texts.items():
+        if stage == "all":
+            _heading(name)
+        print_code(text, _LEXERS.get(name, "text"))
+
+
+def _check_names(norm: Any, constants: Mapping[str, Any]) -> None:
+    equation = dispatcher_of(norm).equation
+    known = [*equation.constants, *(name for name in equation.pattern.axes if name.isidentifier())]
+    for name in constants:
+        if name not in known:
+            raise click.BadParameter(
+                f"{equation.name} has no constant and no axis {name!r}; it has {', '.join(known)}",
+                param_hint="--constant",
+            )
+
+
+def _stages(
+    norm: Any, shape: tuple[int, ...], dtype: Any, target: str, constants: Mapping[str, Any]
+) -> Mapping[str, str]:
+    try:
+        return compile(norm, shape=shape, dtype=dtype, target=target, **constants).stages
+    except LncError as error:
+        culprit, _, rest = str(error).partition(": ")
+        if culprit in _OPTIONS:
+            raise click.BadParameter(rest, param_hint=f"--{culprit}") from error
+        if culprit in constants:
+            raise click.BadParameter(str(error), param_hint="--constant") from error
+        raise
+
+
+def _heading(name: str) -> None:
+    out = console()
+    if out.is_terminal:
+        out.rule(name, align="left")
+    else:
+        click.echo(f"==== {name}")

@@ -1,0 +1,70 @@
+"""Option values as the commands share them: click callbacks that turn text into what the compiler takes."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+import click
+
+from lncompile.backends.cpu.target import find
+from lncompile.dtypes import TABLE
+from lncompile.errors import LncError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def shape(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    """``4096x1024``: sizes joined by x."""
+    if not re.fullmatch(r"[0-9]+(x[0-9]+)*", value):
+        raise click.BadParameter(f"expected sizes joined by x, such as 4096x1024; got {value!r}", ctx, param)
+    return tuple(int(size) for size in value.split("x"))
+
+
+def dtype(ctx: click.Context, param: click.Parameter, value: str) -> str | dict[str, str | None]:
+    """``float32``, or by argument: ``x=float32,weight=float64,bias=none``."""
+    named = [part.rpartition("=") for part in value.split(",")]
+    for _, _, name in named:
+        if name not in (*TABLE, "none"):
+            raise click.BadParameter(f"expected one of {', '.join(TABLE)}; got {name!r}", ctx, param)
+    if "=" not in value:
+        return value
+    return {argument: None if name == "none" else name for argument, _, name in named}
+
+
+def target(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """``cpu`` (this machine) or a level of CPUs by name."""
+    # Whether this machine is one of the supported ones is not a question of usage.
+    if value != "cpu":
+        try:
+            find(value)
+        except LncError as error:
+            raise click.BadParameter(str(error).removeprefix("target: "), ctx, param) from error
+    return value
+
+
+def constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """``eps=1e-6``, repeated: constants of the equation and sizes of split axes, as Python literals."""
+    found: dict[str, Any] = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"expected name=value, such as eps=1e-6; got {value!r}", ctx, param)
+        try:
+            found[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            # A word without its quotes, which the shell took away.
+            found[name] = text
+    return found
+
+
+def size_in_bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """``500MB``, ``2GiB`` or a plain number of bytes."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([kmgt]?i?)b?", value.lower())
+    if match is None or match[2] not in _UNITS:
+        raise click.BadParameter(f"expected a size such as 500MB or 2GiB; got {value!r}", ctx, param)
+    return int(float(match[1]) * _UNITS[match[2]])

@@ -1,0 +1,406 @@
+"""layer_norm: ... [d], d=1024
+
+target cpu:x86-64-v3
+"""
+
+from lncompile.emit.standins import (
+    advance,
+    as_float32,
+    as_float64,
+    elements_to_boundary,
+    f32x,
+    f64x,
+    fence,
+    first,
+    fits_float32,
+    fma,
+    is_finite,
+    is_given,
+    load,
+    load_partial,
+    maximum,
+    prefetch,
+    read,
+    rsqrt,
+    square,
+    store,
+    store_partial,
+    stream,
+    total,
+    write,
+)
+
+
+def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begin, end):
+    keep = is_given(mu_high)
+    streamed = rows >= 3072
+    for row in range(begin, end):
+        x_row = advance(x, row * 1024)
+        y_row = advance(y, row * 1024)
+        # moments of x about the mean of its first 16
+        i = 0
+        x_i = load(x_row, i, 16)
+        x_first = as_float32(first(x_i))
+        x_pivot = as_float32(x_first + total(x_i - x_first) / 16.0)
+        x_sums = f32x(0.0, 32)
+        x_squares = f32x(0.0, 32)
+        for i in range(0, 1024, 32):
+            x_i = load(x_row, i, 32)
+            x_offset = x_i - x_pivot
+            x_sums += x_offset
+            x_squares = fma(x_offset, x_offset, x_squares)
+        x_shift = total(x_sums) / 1024.0
+        x_spread = total(x_squares) / 1024.0 - x_shift * x_shift
+        # mu_high_value = mean_high[d](x)
+        mu_high_value = as_float64(as_float32(x_pivot + x_shift))
+        # mu_low_value = mean_low[d](x)
+        mu_low_value = x_pivot - mu_high_value + x_shift
+        # var = variance[d](x)
+        var = maximum(x_spread, 0.0)
+        # t3 = var + 1e-05
+        t3 = var + 1e-05
+        # rstd_value = rsqrt(t3)
+        rstd_value = rsqrt(t3)
+        mu_high_value_f32 = as_float32(mu_high_value)
+        mu_low_value_f32 = as_float32(mu_low_value)
+        rstd_value_f32 = as_float32(rstd_value)
+        ordinary = (
+            x_shift * x_shift <= 4.0 * x_spread
+            and is_finite(x_spread)
+            and fits_float32(mu_high_value)
+            and fits_float32(mu_low_value)
+            and fits_float32(rstd_value)
+        )
+        if ordinary:
+            if streamed:
+                start = min(elements_to_boundary(y_row, 32), 1024)
+                stop = start + (1024 - start) // 16 * 16
+                left = 1024 - stop
+                if start > 0:
+                    i = 0
+                    x_i = load_partial(x_row, i, start, 16)
+                    # t1 = x - mu_high_value
+                    t1 = x_i - mu_high_value_f32
+                    # t2 = t1 - mu_low_value
+                    t2 = t1 - mu_low_value_f32
+                    # t4 = t2 * rstd_value
+                    t4 = t2 * rstd_value_f32
+                    weight_i = load_partial(weight, i, start, 16)
+                    bias_i = load_partial(bias, i, start, 16)
+                    # y_i = t4 * weight + bias
+                    y_i = fma(t4, weight_i, bias_i)
+                    store_partial(y_row, i, start, y_i)
+                for i in range(start, stop, 16):
+                    prefetch(x_row, i + 1024, 16)
+                    x_i = load(x_row, i, 16)
+                    # t1 = x - mu_high_value
+                    t1 = x_i - mu_high_value_f32
+                    # t2 = t1 - mu_low_value
+                    t2 = t1 - mu_low_value_f32
+                    # t4 = t2 * rstd_value
+                    t4 = t2 * rstd_value_f32
+                    weight_i = load(weight, i, 16)
+                    bias_i = load(bias, i, 16)
+                    # y_i = t4 * weight + bias
+                    y_i = fma(t4, weight_i, bias_i)
+                    stream(y_row, i, y_i, 32)
+                if left > 0:
+                    i = stop
+                    x_i = load_partial(x_row, i, left, 16)
+                    # t1 = x - mu_high_value
+                    t1 = x_i - mu_high_value_f32
+                    # t2 = t1 - mu_low_value
+                    t2 = t1 - mu_low_value_f32
+                    # t4 = t2 * rstd_value
+                    t4 = t2 * rstd_value_f32
+                    weight_i = load_partial(weight, i, left, 16)
+                    bias_i = load_partial(bias, i, left, 16)
+                    # y_i = t4 * weight + bias
+                    y_i = fma(t4, weight_i, bias_i)
+                    store_partial(y_row, i, left, y_i)
+            else:
+                for i in range(0, 1024, 16):
+                    x_i = load(x_row, i, 16)
+                    # t1 = x - mu_high_value
+                    t1 = x_i - mu_high_value_f32
+                    # t2 = t1 - mu_low_value
+                    t2 = t1 - mu_low_value_f32
+                    # t4 = t2 * rstd_value
+                    t4 = t2 * rstd_value_f32
+                    weight_i = load(weight, i, 16)
+                    bias_i = load(bias, i, 16)
+                    # y_i = t4 * weight + bias
+                    y_i = fma(t4, weight_i, bias_i)
+                    store(y_row, i, y_i)
+        else:
+            # moments of x about its mean
+            i = 0
+            x_wide = as_float64(load(x_row, i, 16))
+            x_wide_first = as_float64(first(x_wide))
+            x_wide_offsets = f64x(0.0, 4)
+            for i in range(0, 1024, 4):
+                x_wide = as_float64(load(x_row, i, 4))
+                x_wide_offsets += x_wide - x_wide_first
+            x_wide_pivot = x_wide_first + total(x_wide_offsets) / 1024.0
+            x_wide_sums = f64x(0.0, 4)
+            x_wide_squares = f64x(0.0, 4)
+            for i in range(0, 1024, 4):
+                x_wide = as_float64(load(x_row, i, 4))
+                x_wide_offset = x_wide - x_wide_pivot
+                x_wide_sums += x_wide_offset
+                x_wide_squares = fma(x_wide_offset, x_wide_offset, x_wide_squares)
+            x_wide_shift = total(x_wide_sums) / 1024.0
+            x_wide_spread = total(x_wide_squares) / 1024.0 - x_wide_shift * x_wide_shift
+            # mu_high_value = mean_high[d](x)
+            mu_high_value = as_float64(as_float32(x_wide_pivot + x_wide_shift))
+            # mu_low_value = mean_low[d](x)
+            mu_low_value = x_wide_pivot - mu_high_value + x_wide_shift
+            # var = variance[d](x)
+            var = maximum(x_wide_spread, 0.0)
+            # t3 = var + 1e-05
+            t3 = var + 1e-05
+            # rstd_value = rsqrt(t3)
+            rstd_value = rsqrt(t3)
+            for i in range(0, 1024, 4):
+                x_wide = as_float64(load(x_row, i, 4))
+                # t1 = x - mu_high_value
+                t1_wide = x_wide - mu_high_value
+                # t2 = t1 - mu_low_value
+                t2_wide = t1_wide - mu_low_value
+                # t4 = t2 * rstd_value
+                t4_wide = t2_wide * rstd_value
+                weight_wide = as_float64(load(weight, i, 4))
+                bias_wide = as_float64(load(bias, i, 4))
+                # y_i = t4 * weight + bias
+                y_wide = fma(t4_wide, weight_wide, bias_wide)
+                store(y_row, i, y_wide)
+        if keep:
+            write(mu_high, row, mu_high_value)
+            write(mu_low, row, mu_low_value)
+            write(rstd, row, rstd_value)
+    if streamed:
+        fence()
+    return 0
+
+
+def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, partial, rows, begin, end):
+    streamed = rows >= 3072
+    for block in range(begin, end):
+        sums = advance(partial, block * 2048)
+        for i in range(0, 2048, 16):
+            store(sums, i, f32x(0.0, 16))
+        for row in range(block * 64, min(block * 64 + 64, rows)):
+            x_row = advance(x, row * 1024)
+            dy_row = advance(dy, row * 1024)
+            dx_row = advance(dx, row * 1024)
+            mu_high_value = read(mu_high, row)
+            mu_low_value = read(mu_low, row)
+            rstd_value = read(rstd, row)
+            # t7 = square(rstd_value)
+            t7 = square(rstd_value)
+            mu_high_value_f32 = as_float32(mu_high_value)
+            mu_low_value_f32 = as_float32(mu_low_value)
+            t5_lanes = f32x(0.0, 32)
+            t11_lanes = f32x(0.0, 32)
+            for i in range(0, 1024, 32):
+                dy_i = load(dy_row, i, 32)
+                weight_i = load(weight, i, 32)
+                # t3 = dy * weight
+                t3 = dy_i * weight_i
+                x_i = load(x_row, i, 32)
+                # t1 = x - mu_high_value
+                t1 = x_i - mu_high_value_f32
+                # t2 = t1 - mu_low_value
+                t2 = t1 - mu_low_value_f32
+                t5_lanes = fma(t3, t2, t5_lanes)
+                t11_lanes = t11_lanes + t3
+            # t5 = sum[d](t3 * t2)
+            t5 = total(t5_lanes)
+            # t11 = sum[d](t3)
+            t11 = total(t11_lanes)
+            # t6 = t5 * rstd_value
+            t6 = t5 * rstd_value
+            # t8 = t6 * t7
+            t8 = t6 * t7
+            # t9 = t8 * (-0.0009765625)
+            t9 = t8 * -0.0009765625
+            # t12 = t11 * rstd_value
+            t12 = t11 * rstd_value
+            # t13 = t12 * 0.0009765625
+            t13 = t12 * 0.0009765625
+            t9_f32 = as_float32(t9)
+            t13_f32 = as_float32(t13)
+            rstd_value_f32 = as_float32(rstd_value)
+            ordinary = (
+                fits_float32(mu_high_value)
+                and fits_float32(mu_low_value)
+                and is_finite(t5)
+                and is_finite(t11)
+                and fits_float32(t9)
+                and fits_float32(t13)
+                and fits_float32(rstd_value)
+            )
+            if ordinary:
+                if streamed:
+                    start = min(elements_to_boundary(dx_row, 32), 1024)
+                    stop = start + (1024 - start) // 16 * 16
+                    left = 1024 - stop
+                    if start > 0:
+                        i = 0
+                        x_i = load_partial(x_row, i, start, 16)
+                        # t1 = x - mu_high_value
+                        t1 = x_i - mu_high_value_f32
+                        # t2 = t1 - mu_low_value
+                        t2 = t1 - mu_low_value_f32
+                        dy_i = load_partial(dy_row, i, start, 16)
+                        weight_i = load_partial(weight, i, start, 16)
+                        # t3 = dy * weight
+                        t3 = dy_i * weight_i
+                        # t14 = t2 * t9 - t13
+                        t14 = fma(t2, t9_f32, -t13_f32)
+                        # dx_i = t14 + t3 * rstd_value
+                        dx_i = fma(t3, rstd_value_f32, t14)
+                        # t16 = t2 * rstd_value
+                        t16 = t2 * rstd_value_f32
+                        store_partial(dx_row, i, start, dx_i)
+                        dweight_sum = load_partial(sums, i, start, 16)
+                        store_partial(sums, i, start, fma(dy_i, t16, dweight_sum))
+                        dbias_sum = load_partial(sums, i + 1024, start, 16)
+                        store_partial(sums, i + 1024, start, dbias_sum + dy_i)
+                    for i in range(start, stop, 16):
+                        prefetch(x_row, i + 1024, 16)
+                        prefetch(dy_row, i + 1024, 16)
+                        x_i = load(x_row, i, 16)
+                        # t1 = x - mu_high_value
+                        t1 = x_i - mu_high_value_f32
+                        # t2 = t1 - mu_low_value
+                        t2 = t1 - mu_low_value_f32
+                        dy_i = load(dy_row, i, 16)
+                        weight_i = load(weight, i, 16)
+                        # t3 = dy * weight
+                        t3 = dy_i * weight_i
+                        # t14 = t2 * t9 - t13
+                        t14 = fma(t2, t9_f32, -t13_f32)
+                        # dx_i = t14 + t3 * rstd_value
+                        dx_i = fma(t3, rstd_value_f32, t14)
+                        # t16 = t2 * rstd_value
+                        t16 = t2 * rstd_value_f32
+                        stream(dx_row, i, dx_i, 32)
+                        dweight_sum = load(sums, i, 16)
+                        store(sums, i, fma(dy_i, t16, dweight_sum))
+                        dbias_sum = load(sums, i + 1024, 16)
+                        store(sums, i + 1024, dbias_sum + dy_i)
+                    if left > 0:
+                        i = stop
+                        x_i = load_partial(x_row, i, left, 16)
+                        # t1 = x - mu_high_value
+                        t1 = x_i - mu_high_value_f32
+                        # t2 = t1 - mu_low_value
+                        t2 = t1 - mu_low_value_f32
+                        dy_i = load_partial(dy_row, i, left, 16)
+                        weight_i = load_partial(weight, i, left, 16)
+                        # t3 = dy * weight
+                        t3 = dy_i * weight_i
+                        # t14 = t2 * t9 - t13
+                        t14 = fma(t2, t9_f32, -t13_f32)
+                        # dx_i = t14 + t3 * rstd_value
+                        dx_i = fma(t3, rstd_value_f32, t14)
+                        # t16 = t2 * rstd_value
+                        t16 = t2 * rstd_value_f32
+                        store_partial(dx_row, i, left, dx_i)
+                        dweight_sum = load_partial(sums, i, left, 16)
+                        store_partial(sums, i, left, fma(dy_i, t16, dweight_sum))
+                        dbias_sum = load_partial(sums, i + 1024, left, 16)
+                        store_partial(sums, i + 1024, left, dbias_sum + dy_i)
+                else:
+                    for i in range(0, 1024, 16):
+                        x_i = load(x_row, i, 16)
+                        # t1 = x - mu_high_value
+                        t1 = x_i - mu_high_value_f32
+                        # t2 = t1 - mu_low_value
+                        t2 = t1 - mu_low_value_f32
+                        dy_i = load(dy_row, i, 16)
+                        weight_i = load(weight, i, 16)
+                        # t3 = dy * weight
+                        t3 = dy_i * weight_i
+                        # t14 = t2 * t9 - t13
+                        t14 = fma(t2, t9_f32, -t13_f32)
+                        # dx_i = t14 + t3 * rstd_value
+                        dx_i = fma(t3, rstd_value_f32, t14)
+                        # t16 = t2 * rstd_value
+                        t16 = t2 * rstd_value_f32
+                        store(dx_row, i, dx_i)
+                        dweight_sum = load(sums, i, 16)
+                        store(sums, i, fma(dy_i, t16, dweight_sum))
+                        dbias_sum = load(sums, i + 1024, 16)
+                        store(sums, i + 1024, dbias_sum + dy_i)
+            else:
+                # t7 = square(rstd_value)
+                t7 = square(rstd_value)
+                t5_wide_lanes = f64x(0.0, 4)
+                t11_wide_lanes = f64x(0.0, 4)
+                for i in range(0, 1024, 4):
+                    dy_wide = as_float64(load(dy_row, i, 4))
+                    weight_wide = as_float64(load(weight, i, 4))
+                    # t3 = dy * weight
+                    t3_wide = dy_wide * weight_wide
+                    x_wide = as_float64(load(x_row, i, 4))
+                    # t1 = x - mu_high_value
+                    t1_wide = x_wide - mu_high_value
+                    # t2 = t1 - mu_low_value
+                    t2_wide = t1_wide - mu_low_value
+                    t5_wide_lanes = fma(t3_wide, t2_wide, t5_wide_lanes)
+                    t11_wide_lanes = t11_wide_lanes + t3_wide
+                # t5 = sum[d](t3 * t2)
+                t5 = total(t5_wide_lanes)
+                # t11 = sum[d](t3)
+                t11 = total(t11_wide_lanes)
+                # t6 = t5 * rstd_value
+                t6 = t5 * rstd_value
+                # t8 = t6 * t7
+                t8 = t6 * t7
+                # t9 = t8 * (-0.0009765625)
+                t9 = t8 * -0.0009765625
+                # t12 = t11 * rstd_value
+                t12 = t11 * rstd_value
+                # t13 = t12 * 0.0009765625
+                t13 = t12 * 0.0009765625
+                for i in range(0, 1024, 4):
+                    x_wide = as_float64(load(x_row, i, 4))
+                    # t1 = x - mu_high_value
+                    t1_wide = x_wide - mu_high_value
+                    # t2 = t1 - mu_low_value
+                    t2_wide = t1_wide - mu_low_value
+                    dy_wide = as_float64(load(dy_row, i, 4))
+                    weight_wide = as_float64(load(weight, i, 4))
+                    # t3 = dy * weight
+                    t3_wide = dy_wide * weight_wide
+                    # t14 = t2 * t9 - t13
+                    t14_wide = fma(t2_wide, t9, -t13)
+                    # dx_i = t14 + t3 * rstd_value
+                    dx_wide = fma(t3_wide, rstd_value, t14_wide)
+                    # t16 = t2 * rstd_value
+                    t16_wide = t2_wide * rstd_value
+                    store(dx_row, i, dx_wide)
+                    dweight_sum_wide = as_float64(load(sums, i, 4))
+                    store(sums, i, fma(dy_wide, t16_wide, dweight_sum_wide))
+                    dbias_sum_wide = as_float64(load(sums, i + 1024, 4))
+                    store(sums, i + 1024, dbias_sum_wide + dy_wide)
+    if streamed:
+        fence()
+    return 0
+
+
+def lnc_layer_norm_backward_combine(dweight, dbias, partial, rows, begin, end):
+    blocks = (rows + 63) // 64
+    for tile in range(begin, end):
+        i = tile * 4
+        dweight_sum_i = f64x(0.0, 4)
+        for block in range(blocks):
+            dweight_sum_i += as_float64(load(partial, block * 2048 + 0 + i, 4))
+        dbias_sum_i = f64x(0.0, 4)
+        for block in range(blocks):
+            dbias_sum_i += as_float64(load(partial, block * 2048 + 1024 + i, 4))
+        store(dweight, i, dweight_sum_i)
+        store(dbias, i, dbias_sum_i)
+    return 0

@@ -1,0 +1,381 @@
+"""layer_norm: ... [d], d=13
+
+target cpu:x86-64-v3
+"""
+
+from lncompile.emit.standins import (
+    advance,
+    as_float64,
+    elements_to_boundary,
+    f64x,
+    fence,
+    first,
+    fma,
+    is_given,
+    keep_first,
+    load,
+    load_partial,
+    maximum,
+    read,
+    rsqrt,
+    square,
+    store,
+    store_partial,
+    stream,
+    total,
+    write,
+)
+
+
+def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begin, end):
+    keep = is_given(mu_high)
+    streamed = rows >= 120989
+    for row in range(begin, end):
+        x_row = advance(x, row * 13)
+        y_row = advance(y, row * 13)
+        # moments of x about the mean of its first 8
+        i = 0
+        x_i = load(x_row, i, 8)
+        x_first = as_float64(first(x_i))
+        x_pivot = as_float64(x_first + total(x_i - x_first) / 8.0)
+        x_sums = f64x(0.0, 16)
+        x_squares = f64x(0.0, 16)
+        i = 0
+        x_i = load_partial(x_row, i, 13, 16)
+        x_offset = keep_first(x_i - x_pivot, 13, 0.0)
+        x_sums += x_offset
+        x_squares = fma(x_offset, x_offset, x_squares)
+        x_shift = total(x_sums) / 13.0
+        x_spread = total(x_squares) / 13.0 - x_shift * x_shift
+        # mu_high_value = mean_high[d](x)
+        mu_high_value = x_pivot + x_shift
+        # mu_low_value = mean_low[d](x)
+        mu_low_value = x_pivot - mu_high_value + x_shift
+        # var = variance[d](x)
+        var = maximum(x_spread, 0.0)
+        # t3 = var + 1e-05
+        t3 = var + 1e-05
+        # rstd_value = rsqrt(t3)
+        rstd_value = rsqrt(t3)
+        ordinary = x_shift * x_shift <= 4.0 * x_spread
+        if ordinary:
+            if streamed:
+                start = min(elements_to_boundary(y_row, 32), 13)
+                stop = start + (13 - start) // 8 * 8
+                left = 13 - stop
+                if start > 0:
+                    i = 0
+                    x_i = load_partial(x_row, i, start, 8)
+                    # t1 = x - mu_high_value
+                    t1 = x_i - mu_high_value
+                    # t2 = t1 - mu_low_value
+                    t2 = t1 - mu_low_value
+                    # t4 = t2 * rstd_value
+                    t4 = t2 * rstd_value
+                    weight_i = load_partial(weight, i, start, 8)
+                    bias_i = load_partial(bias, i, start, 8)
+                    # y_i = t4 * weight + bias
+                    y_i = fma(t4, weight_i, bias_i)
+                    store_partial(y_row, i, start, y_i)
+                for i in range(start, stop, 8):
+                    x_i = load(x_row, i, 8)
+                    # t1 = x - mu_high_value
+                    t1 = x_i - mu_high_value
+                    # t2 = t1 - mu_low_value
+                    t2 = t1 - mu_low_value
+                    # t4 = t2 * rstd_value
+                    t4 = t2 * rstd_value
+                    weight_i = load(weight, i, 8)
+                    bias_i = load(bias, i, 8)
+                    # y_i = t4 * weight + bias
+                    y_i = fma(t4, weight_i, bias_i)
+                    stream(y_row, i, y_i, 32)
+                if left > 0:
+                    i = stop
+                    x_i = load_partial(x_row, i, left, 8)
+                    # t1 = x - mu_high_value
+                    t1 = x_i - mu_high_value
+                    # t2 = t1 - mu_low_value
+                    t2 = t1 - mu_low_value
+                    # t4 = t2 * rstd_value
+                    t4 = t2 * rstd_value
+                    weight_i = load_partial(weight, i, left, 8)
+                    bias_i = load_partial(bias, i, left, 8)
+                    # y_i = t4 * weight + bias
+                    y_i = fma(t4, weight_i, bias_i)
+                    store_partial(y_row, i, left, y_i)
+            else:
+                for i in range(0, 8, 8):
+                    x_i = load(x_row, i, 8)
+                    # t1 = x - mu_high_value
+                    t1 = x_i - mu_high_value
+                    # t2 = t1 - mu_low_value
+                    t2 = t1 - mu_low_value
+                    # t4 = t2 * rstd_value
+                    t4 = t2 * rstd_value
+                    weight_i = load(weight, i, 8)
+                    bias_i = load(bias, i, 8)
+                    # y_i = t4 * weight + bias
+                    y_i = fma(t4, weight_i, bias_i)
+                    store(y_row, i, y_i)
+                i = 8
+                x_i = load_partial(x_row, i, 5, 8)
+                # t1 = x - mu_high_value
+                t1 = x_i - mu_high_value
+                # t2 = t1 - mu_low_value
+                t2 = t1 - mu_low_value
+                # t4 = t2 * rstd_value
+                t4 = t2 * rstd_value
+                weight_i = load_partial(weight, i, 5, 8)
+                bias_i = load_partial(bias, i, 5, 8)
+                # y_i = t4 * weight + bias
+                y_i = fma(t4, weight_i, bias_i)
+                store_partial(y_row, i, 5, y_i)
+        else:
+            # moments of x about its mean
+            i = 0
+            x_wide = load(x_row, i, 8)
+            x_wide_first = as_float64(first(x_wide))
+            x_wide_offsets = f64x(0.0, 4)
+            for i in range(0, 12, 4):
+                x_wide = load(x_row, i, 4)
+                x_wide_offsets += x_wide - x_wide_first
+            i = 12
+            x_wide = load_partial(x_row, i, 1, 4)
+            x_wide_offsets += keep_first(x_wide - x_wide_first, 1, 0.0)
+            x_wide_pivot = x_wide_first + total(x_wide_offsets) / 13.0
+            x_wide_sums = f64x(0.0, 4)
+            x_wide_squares = f64x(0.0, 4)
+            for i in range(0, 12, 4):
+                x_wide = load(x_row, i, 4)
+                x_wide_offset = x_wide - x_wide_pivot
+                x_wide_sums += x_wide_offset
+                x_wide_squares = fma(x_wide_offset, x_wide_offset, x_wide_squares)
+            i = 12
+            x_wide = load_partial(x_row, i, 1, 4)
+            x_wide_offset = keep_first(x_wide - x_wide_pivot, 1, 0.0)
+            x_wide_sums += x_wide_offset
+            x_wide_squares = fma(x_wide_offset, x_wide_offset, x_wide_squares)
+            x_wide_shift = total(x_wide_sums) / 13.0
+            x_wide_spread = total(x_wide_squares) / 13.0 - x_wide_shift * x_wide_shift
+            # mu_high_value = mean_high[d](x)
+            mu_high_value = x_wide_pivot + x_wide_shift
+            # mu_low_value = mean_low[d](x)
+            mu_low_value = x_wide_pivot - mu_high_value + x_wide_shift
+            # var = variance[d](x)
+            var = maximum(x_wide_spread, 0.0)
+            # t3 = var + 1e-05
+            t3 = var + 1e-05
+            # rstd_value = rsqrt(t3)
+            rstd_value = rsqrt(t3)
+            for i in range(0, 12, 4):
+                x_wide = load(x_row, i, 4)
+                # t1 = x - mu_high_value
+                t1_wide = x_wide - mu_high_value
+                # t2 = t1 - mu_low_value
+                t2_wide = t1_wide - mu_low_value
+                # t4 = t2 * rstd_value
+                t4_wide = t2_wide * rstd_value
+                weight_wide = load(weight, i, 4)
+                bias_wide = load(bias, i, 4)
+                # y_i = t4 * weight + bias
+                y_wide = fma(t4_wide, weight_wide, bias_wide)
+                store(y_row, i, y_wide)
+            i = 12
+            x_wide = load_partial(x_row, i, 1, 4)
+            # t1 = x - mu_high_value
+            t1_wide = x_wide - mu_high_value
+            # t2 = t1 - mu_low_value
+            t2_wide = t1_wide - mu_low_value
+            # t4 = t2 * rstd_value
+            t4_wide = t2_wide * rstd_value
+            weight_wide = load_partial(weight, i, 1, 4)
+            bias_wide = load_partial(bias, i, 1, 4)
+            # y_i = t4 * weight + bias
+            y_wide = fma(t4_wide, weight_wide, bias_wide)
+            store_partial(y_row, i, 1, y_wide)
+        if keep:
+            write(mu_high, row, mu_high_value)
+            write(mu_low, row, mu_low_value)
+            write(rstd, row, rstd_value)
+    if streamed:
+        fence()
+    return 0
+
+
+def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, partial, rows, begin, end):
+    streamed = rows >= 120989
+    for block in range(begin, end):
+        sums = advance(partial, block * 26)
+        for i in range(0, 24, 8):
+            store(sums, i, f64x(0.0, 8))
+        i = 24
+        store_partial(sums, i, 2, f64x(0.0, 8))
+        for row in range(block * 1024, min(block * 1024 + 1024, rows)):
+            x_row = advance(x, row * 13)
+            dy_row = advance(dy, row * 13)
+            dx_row = advance(dx, row * 13)
+            mu_high_value = read(mu_high, row)
+            mu_low_value = read(mu_low, row)
+            rstd_value = read(rstd, row)
+            # t7 = square(rstd_value)
+            t7 = square(rstd_value)
+            t5_lanes = f64x(0.0, 16)
+            t11_lanes = f64x(0.0, 16)
+            i = 0
+            dy_i = load_partial(dy_row, i, 13, 16)
+            weight_i = load_partial(weight, i, 13, 16)
+            # t3 = dy * weight
+            t3 = dy_i * weight_i
+            x_i = load_partial(x_row, i, 13, 16)
+            # t1 = x - mu_high_value
+            t1 = x_i - mu_high_value
+            # t2 = t1 - mu_low_value
+            t2 = t1 - mu_low_value
+            t5_lanes += keep_first(t3 * t2, 13, 0.0)
+            t11_lanes += keep_first(t3, 13, 0.0)
+            # t5 = sum[d](t3 * t2)
+            t5 = total(t5_lanes)
+            # t11 = sum[d](t3)
+            t11 = total(t11_lanes)
+            # t6 = t5 * rstd_value
+            t6 = t5 * rstd_value
+            # t8 = t6 * t7
+            t8 = t6 * t7
+            # t9 = t8 * (-0.07692307692307693)
+            t9 = t8 * -0.07692307692307693
+            # t12 = t11 * rstd_value
+            t12 = t11 * rstd_value
+            # t13 = t12 * 0.07692307692307693
+            t13 = t12 * 0.07692307692307693
+            if streamed:
+                start = min(elements_to_boundary(dx_row, 32), 13)
+                stop = start + (13 - start) // 8 * 8
+                left = 13 - stop
+                if start > 0:
+                    i = 0
+                    x_i = load_partial(x_row, i, start, 8)
+                    # t1 = x - mu_high_value
+                    t1 = x_i - mu_high_value
+                    # t2 = t1 - mu_low_value
+                    t2 = t1 - mu_low_value
+                    dy_i = load_partial(dy_row, i, start, 8)
+                    weight_i = load_partial(weight, i, start, 8)
+                    # t3 = dy * weight
+                    t3 = dy_i * weight_i
+                    # t14 = t2 * t9 - t13
+                    t14 = fma(t2, t9, -t13)
+                    # dx_i = t14 + t3 * rstd_value
+                    dx_i = fma(t3, rstd_value, t14)
+                    # t16 = t2 * rstd_value
+                    t16 = t2 * rstd_value
+                    store_partial(dx_row, i, start, dx_i)
+                    dweight_sum = load_partial(sums, i, start, 8)
+                    store_partial(sums, i, start, fma(dy_i, t16, dweight_sum))
+                    dbias_sum = load_partial(sums, i + 13, start, 8)
+                    store_partial(sums, i + 13, start, dbias_sum + dy_i)
+                for i in range(start, stop, 8):
+                    x_i = load(x_row, i, 8)
+                    # t1 = x - mu_high_value
+                    t1 = x_i - mu_high_value
+                    # t2 = t1 - mu_low_value
+                    t2 = t1 - mu_low_value
+                    dy_i = load(dy_row, i, 8)
+                    weight_i = load(weight, i, 8)
+                    # t3 = dy * weight
+                    t3 = dy_i * weight_i
+                    # t14 = t2 * t9 - t13
+                    t14 = fma(t2, t9, -t13)
+                    # dx_i = t14 + t3 * rstd_value
+                    dx_i = fma(t3, rstd_value, t14)
+                    # t16 = t2 * rstd_value
+                    t16 = t2 * rstd_value
+                    stream(dx_row, i, dx_i, 32)
+                    dweight_sum = load(sums, i, 8)
+                    store(sums, i, fma(dy_i, t16, dweight_sum))
+                    dbias_sum = load(sums, i + 13, 8)
+                    store(sums, i + 13, dbias_sum + dy_i)
+                if left > 0:
+                    i = stop
+                    x_i = load_partial(x_row, i, left, 8)
+                    # t1 = x - mu_high_value
+                    t1 = x_i - mu_high_value
+                    # t2 = t1 - mu_low_value
+                    t2 = t1 - mu_low_value
+                    dy_i = load_partial(dy_row, i, left, 8)
+                    weight_i = load_partial(weight, i, left, 8)
+                    # t3 = dy * weight
+                    t3 = dy_i * weight_i
+                    # t14 = t2 * t9 - t13
+                    t14 = fma(t2, t9, -t13)
+                    # dx_i = t14 + t3 * rstd_value
+                    dx_i = fma(t3, rstd_value, t14)
+                    # t16 = t2 * rstd_value
+                    t16 = t2 * rstd_value
+                    store_partial(dx_row, i, left, dx_i)
+                    dweight_sum = load_partial(sums, i, left, 8)
+                    store_partial(sums, i, left, fma(dy_i, t16, dweight_sum))
+                    dbias_sum = load_partial(sums, i + 13, left, 8)
+                    store_partial(sums, i + 13, left, dbias_sum + dy_i)
+            else:
+                for i in range(0, 8, 8):
+                    x_i = load(x_row, i, 8)
+                    # t1 = x - mu_high_value
+                    t1 = x_i - mu_high_value
+                    # t2 = t1 - mu_low_value
+                    t2 = t1 - mu_low_value
+                    dy_i = load(dy_row, i, 8)
+                    weight_i = load(weight, i, 8)
+                    # t3 = dy * weight
+                    t3 = dy_i * weight_i
+                    # t14 = t2 * t9 - t13
+                    t14 = fma(t2, t9, -t13)
+                    # dx_i = t14 + t3 * rstd_value
+                    dx_i = fma(t3, rstd_value, t14)
+                    # t16 = t2 * rstd_value
+                    t16 = t2 * rstd_value
+                    store(dx_row, i, dx_i)
+                    dweight_sum = load(sums, i, 8)
+                    store(sums, i, fma(dy_i, t16, dweight_sum))
+                    dbias_sum = load(sums, i + 13, 8)
+                    store(sums, i + 13, dbias_sum + dy_i)
+                i = 8
+                x_i = load_partial(x_row, i, 5, 8)
+                # t1 = x - mu_high_value
+                t1 = x_i - mu_high_value
+                # t2 = t1 - mu_low_value
+                t2 = t1 - mu_low_value
+                dy_i = load_partial(dy_row, i, 5, 8)
+                weight_i = load_partial(weight, i, 5, 8)
+                # t3 = dy * weight
+                t3 = dy_i * weight_i
+                # t14 = t2 * t9 - t13
+                t14 = fma(t2, t9, -t13)
+                # dx_i = t14 + t3 * rstd_value
+                dx_i = fma(t3, rstd_value, t14)
+                # t16 = t2 * rstd_value
+                t16 = t2 * rstd_value
+                store_partial(dx_row, i, 5, dx_i)
+                dweight_sum = load_partial(sums, i, 5, 8)
+                store_partial(sums, i, 5, fma(dy_i, t16, dweight_sum))
+                dbias_sum = load_partial(sums, i + 13, 5, 8)
+                store_partial(sums, i + 13, 5, dbias_sum + dy_i)
+    if streamed:
+        fence()
+    return 0
+
+
+def lnc_layer_norm_backward_combine(dweight, dbias, partial, rows, begin, end):
+    blocks = (rows + 1023) // 1024
+    for tile in range(begin, end):
+        i = tile * 4
+        count = min(4, 13 - i)
+        dweight_sum_i = f64x(0.0, 4)
+        for block in range(blocks):
+            dweight_sum_i += load_partial(partial, block * 26 + 0 + i, count, 4)
+        dbias_sum_i = f64x(0.0, 4)
+        for block in range(blocks):
+            dbias_sum_i += load_partial(partial, block * 26 + 13 + i, count, 4)
+        store_partial(dweight, i, count, dweight_sum_i)
+        store_partial(dbias, i, count, dbias_sum_i)
+    return 0
