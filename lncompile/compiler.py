@@ -74,7 +74,7 @@ class Compilation:
         from lncompile.backends.cpu.pipeline import optimise
 
         offered = self.lowered.interface
-        modules = [raw_ir(self.lowered), entry_ir(offered.forward), entry_ir(offered.backward)]
+        modules = [raw_ir(self.lowered, self.target), entry_ir(offered.forward), entry_ir(offered.backward)]
         replaced = _override(self.program.name, "llvm")
         return optimise(modules if replaced is None else [replaced], self.exports, self.target)
 

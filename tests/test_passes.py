@@ -273,6 +273,11 @@ class TestResiduals:
         norm = equation("n [d]", p="d")(lambda x, p: x * p * lnc.rsqrt(lnc.mean(lnc.square(p))))
         assert self.saved(norm) == []
 
+    def test_a_truth_value_is_computed_again_from_what_is_saved(self) -> None:
+        norm = equation("n [d]")(lambda x: lnc.where(lnc.sum(x) > 0.5, x, lnc.tanh(x)))
+        assert self.saved(norm) == [("t1", ("n",))]
+        assert "t1 = sum[d](x)" in values(pair_of(norm).forward)
+
     def test_what_follows_from_a_saved_value_is_not_saved(self) -> None:
         norm = equation("n [d]")(lambda x: x * lnc.sum(x) + lnc.square(lnc.sum(x)) * lnc.tanh(x))
         assert len(self.saved(norm)) == 1

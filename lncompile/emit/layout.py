@@ -34,7 +34,9 @@ def fitted(line: str) -> list[str]:
     if assignment is None:
         return [f"{line}  # noqa: E501"]
     _, name, sign, expression = assignment.groups()
-    inner = f"{indent}    {expression}"
-    if len(inner) > LIMIT:
-        inner += "  # noqa: E501"
-    return [f"{indent}{name} {sign} (", inner, f"{indent})"]
+    inner = [f"{indent}    {expression}"]
+    if len(inner[0]) > LIMIT:
+        first, *others = expression.split(" and ")
+        inner = [f"{indent}    {first}", *(f"{indent}    and {other}" for other in others)]
+    inner = [part if len(part) <= LIMIT else f"{part}  # noqa: E501" for part in inner]
+    return [f"{indent}{name} {sign} (", *inner, f"{indent})"]

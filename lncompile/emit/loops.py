@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from lncompile.emit.scope import Scope, Width
 from lncompile.emit.templates import fill
-from lncompile.ir import Const, Input, Node, operands
+from lncompile.ir import Binary, Const, Input, Node, depending_on, operands, topological
 
 #: How many elements the last vector holds: a number, the name of one, or None for a whole vector.
 Left = int | str | None
@@ -33,6 +33,7 @@ class Row:
     features: int
     width: Width
     pivot_lanes: int
+    steps_to_total: int
     load: Load
     careful: bool = False
     conditions: list[str] = field(default_factory=list)
@@ -54,8 +55,20 @@ class Row:
                 lines.append(f"{name}_f32 = {name}")
             else:
                 lines.append(f"{name}_f32 = as_float32({name})")
-                self.conditions.append(f"fits_float32({name})")
+                check = "is_moderate" if self._scales(scalar, vectors) else "fits_float32"
+                self.conditions.append(f"{check}({name})")
         return lines
+
+    def _scales(self, scalar: Node, vectors: list[Node]) -> bool:
+        """Whether elements are multiplied by a statistic of the row alone, such as 1/std.
+
+        Where that is far from 1 the elements are, too, and their squares and products leave float32's range.
+        """
+        from_cotangent = depending_on(
+            topological([scalar]), lambda node: isinstance(node, Input) and node.role == "cotangent"
+        )
+        factor = any(isinstance(v, Binary) and v.op == "mul" and scalar in operands(v) for v in vectors)
+        return factor and scalar not in from_cotangent
 
     def vectors(self, roots: list[Node], width: Width, left: Left) -> list[str]:
         """One step's vectors, inputs loaded, each value under the IR value that it is."""
@@ -71,21 +84,52 @@ class Row:
         return lines
 
     def loop(self, step: Callable[[Left], list[str]]) -> list[str]:
-        """``step(left)`` for all features: ``left`` is None for whole vectors, else what the last holds."""
+        """``step`` for all features."""
+        return over_features(self.features, self.width.lanes, step)
+
+    @property
+    def _in_blocks(self) -> bool:
+        return self.features // self.width.lanes > self.steps_to_total
+
+    def summing_loop(self, sums: list[str], step: Callable[[Left], list[str]]) -> list[str]:
+        """A loop whose steps add to the lanes of ``sums``, from zero; :meth:`total` is what they add up to.
+
+        In a long row lanes are added to a float64 total now and then: thousands of like terms round alike.
+        """
+        zero = [f"{name} = {self.width.filled('0.0')}" for name in sums]
+        if not (sums and self._in_blocks):
+            return [*zero, *self.loop(step)]
         lanes = self.width.lanes
+        close = [f"{name}_total += as_float64({name})" for name in sums]
         left = self.features % lanes
-        full = self.features - left
-        if not left:
-            return fill("cpu/features.py", "features_whole", {"whole": step(None)}, FULL=full, LANES=lanes)
-        if not full:
-            return fill("cpu/features.py", "features_partial", {"partial": step(left)})
-        return fill(
+        lines = [f"{name}_total = f64x(0.0, {lanes})" for name in sums]
+        lines += fill(
             "cpu/features.py",
-            "features",
-            {"whole": step(None), "partial": step(left)},
-            FULL=full,
+            "features_in_blocks",
+            {"open": zero, "whole": step(None), "close": close},
+            FULL=self.features - left,
             LANES=lanes,
+            BLOCK=self.steps_to_total * lanes,
         )
+        if left:
+            lines += [*zero, f"i = {self.features - left}", *step(left), *close]
+        return lines
+
+    def total(self, name: str) -> str:
+        """The expression of what the lanes of ``name`` add up to."""
+        return f"total({name}_total)" if self._in_blocks else f"total({name})"
+
+
+def over_features(features: int, lanes: int, step: Callable[[Left], list[str]]) -> list[str]:
+    """``step(left)`` for all features: ``left`` is None for whole vectors, else what the last one holds."""
+    left = features % lanes
+    full = features - left
+    if not left:
+        return fill("cpu/features.py", "features_whole", {"whole": step(None)}, FULL=full, LANES=lanes)
+    if not full:
+        return fill("cpu/features.py", "features_partial", {"partial": step(left)})
+    holes = {"whole": step(None), "partial": step(left)}
+    return fill("cpu/features.py", "features", holes, FULL=full, LANES=lanes)
 
 
 def loaded(place: str, width: Width, left: Left, dtype: str) -> str:

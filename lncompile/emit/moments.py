@@ -56,13 +56,22 @@ def pivot(row: Row, moments: Moments) -> list[str]:
         f"{base}_first = {rounded}(first({value}))",
     ]
     if row.careful:
-        lines += [f"{base}_offsets = {row.width.filled('0.0')}"]
-        lines += row.loop(lambda left: _summed_offsets(row, moments, left))
-        lines += [f"{base}_pivot = {base}_first + total({base}_offsets) / {float(row.features)!r}"]
-    else:
-        mean_offset = f"total({value} - {base}_first) / {float(row.pivot_lanes)!r}"
-        lines += [f"{base}_pivot = {rounded}({base}_first + {mean_offset})"]
-    return [*lines, *(f"{base}_{sums} = {row.width.filled('0.0')}" for sums in ("sums", "squares"))]
+        offsets = f"{base}_offsets"
+        lines += row.summing_loop([offsets], lambda left: _summed_offsets(row, moments, left))
+        return [*lines, f"{base}_pivot = {base}_first + {row.total(offsets)} / {float(row.features)!r}"]
+    mean_offset = f"total({value} - {base}_first) / {float(row.pivot_lanes)!r}"
+    return [*lines, f"{base}_pivot = {rounded}({base}_first + {mean_offset})"]
+
+
+def sums(row: Row, moments: Moments) -> list[str]:
+    """The names of the sums: of offsets from the pivot, and of their squares where those are needed."""
+    base = moments.base(row)
+    return [f"{base}_sums", f"{base}_squares"] if _needs_squares(row, moments) else [f"{base}_sums"]
+
+
+def _needs_squares(row: Row, moments: Moments) -> bool:
+    # The first path needs them to tell whether its pivot was a good one.
+    return "variance" in moments.parts or not row.careful
 
 
 def _summed_offsets(row: Row, moments: Moments, left: Left) -> list[str]:
@@ -75,20 +84,19 @@ def step(row: Row, moments: Moments, left: Left) -> list[str]:
     """What one vector adds to the sums."""
     base = moments.base(row)
     offset = kept(f"{row.scope.vector_operand(moments.value, row.width)} - {base}_pivot", left)
-    return [
-        f"{base}_offset = {offset}",
-        f"{base}_sums += {base}_offset",
-        f"{base}_squares = fma({base}_offset, {base}_offset, {base}_squares)",
-    ]
+    lines = [f"{base}_offset = {offset}", f"{base}_sums += {base}_offset"]
+    if _needs_squares(row, moments):
+        lines.append(f"{base}_squares = fma({base}_offset, {base}_offset, {base}_squares)")
+    return lines
 
 
 def results(row: Row, moments: Moments) -> list[str]:
     """The parts of the moments from the sums."""
     base, count = moments.base(row), repr(float(row.features))
-    lines = [
-        f"{base}_shift = total({base}_sums) / {count}",
-        f"{base}_spread = total({base}_squares) / {count} - {base}_shift * {base}_shift",
-    ]
+    lines = [f"{base}_shift = {row.total(f'{base}_sums')} / {count}"]
+    if _needs_squares(row, moments):
+        mean_square = f"{row.total(f'{base}_squares')} / {count}"
+        lines.append(f"{base}_spread = {mean_square} - {base}_shift * {base}_shift")
     if not row.careful:
         # A pivot two deviations off costs the variance two bits; one farther off costs more.
         row.conditions.append(f"{base}_shift * {base}_shift <= 4.0 * {base}_spread")

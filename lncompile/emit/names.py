@@ -26,6 +26,7 @@ RESERVED = frozenset(
 SUFFIXES = (
     *("_i", "_row", "_wide", "_f32", "_value", "_total", "_sum", "_lanes"),
     *("_first", "_pivot", "_offset", "_offsets", "_sums", "_squares", "_shift", "_spread"),
+    *("_lanes_total", "_offsets_total", "_sums_total", "_squares_total"),
 )
 
 

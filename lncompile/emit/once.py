@@ -45,7 +45,13 @@ class CombineKernel:
         scope = Scope(program, next(iter(program.features), None))
         width = Width("float64", self.schedule.combine_lanes)
         row = Row(
-            scope, self.features, width, min(self.schedule.pivot_lanes, width.lanes), self._load, careful=True
+            scope,
+            self.features,
+            width,
+            min(self.schedule.pivot_lanes, width.lanes),
+            self.schedule.steps_to_total,
+            self._load,
+            careful=True,
         )
         blocks = [f"blocks = (rows + {self.schedule.block_rows - 1}) // {self.schedule.block_rows}"]
         once = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lncompile.emit.loops import Left, Row, loaded, prefetched, repeated, stored
+from lncompile.emit.loops import Left, Row, loaded, over_features, prefetched, repeated, stored
 from lncompile.emit.scope import Scope, Width
 from lncompile.emit.statistics import statistics
 from lncompile.emit.templates import fill
@@ -47,6 +47,7 @@ class RowsKernel:
             self.features,
             Width(program.compute, schedule.statistics_lanes),
             schedule.pivot_lanes,
+            schedule.steps_to_total,
             _load,
         )
         before = [*_reads([n for n in once if isinstance(n, Input)], scope, "0"), *statistics(fast, once)]
@@ -171,14 +172,10 @@ class RowsKernel:
         if self.sums:
             size = len(self.sums) * self.features
             lines.append(f"sums = advance(partial, block * {size})")
-            zero = Row(
-                Scope(self.program, None),
-                size,
-                Width(self.program.compute, self.schedule.element_lanes),
-                1,
-                _load,
+            width = Width(self.program.compute, self.schedule.element_lanes)
+            lines += over_features(
+                size, width.lanes, lambda left: [stored("sums, i", width.filled("0.0"), left)]
             )
-            lines += zero.loop(lambda left: [stored("sums, i", zero.width.filled("0.0"), left)])
         return lines + [f"{out.name} = 0.0" for out in self.scalar_sums]
 
     def _close_block(self) -> list[str]:
@@ -226,11 +223,4 @@ def _load(node: Input, name: str, width: Width, left: Left) -> list[str]:
 
 
 def _ordinary(conditions: list[str]) -> list[str]:
-    if len(conditions) == 1:
-        return [f"ordinary = {conditions[0]}"]
-    return [
-        "ordinary = (",
-        f"    {conditions[0]}",
-        *(f"    and {condition}" for condition in conditions[1:]),
-        ")",
-    ]
+    return [f"ordinary = {' and '.join(conditions)}"]

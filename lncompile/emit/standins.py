@@ -31,6 +31,7 @@ __all__ = [
     "fma",
     "is_finite",
     "is_given",
+    "is_moderate",
     "keep_first",
     "largest",
     "load",
@@ -220,6 +221,11 @@ def first(v: Array) -> np.float64:
 def fits_float32(v: float) -> bool:
     """Zero, or a normal float32: a row-sized value that loses nothing but its last bits by rounding."""
     return bool(v == 0 or np.finfo(np.float32).tiny <= abs(v) <= np.finfo(np.float32).max)
+
+
+def is_moderate(v: float) -> bool:
+    """Zero, or of a size whose products with ordinary float32 numbers neither overflow nor underflow."""
+    return bool(v == 0 or 2.0**-40 <= abs(v) <= 2.0**40)
 
 
 def is_finite(v: float) -> bool:

@@ -51,11 +51,16 @@ def _phase(row: Row, reductions: list[Reduce]) -> list[str]:
         return lines
 
     lines = row.narrow(values)
+    sums = []
     for group in groups:
         lines += moments.pivot(row, group)
+        sums += moments.sums(row, group)
     for reduction in plain:
-        lines.append(f"{_lanes(row, reduction)} = {row.width.filled(_NEUTRAL[reduction.op])}")
-    lines += row.loop(step)
+        if reduction.op == "max":
+            lines.append(f"{_lanes(row, reduction)} = {row.width.filled(_NEUTRAL['max'])}")
+        else:
+            sums.append(_lanes(row, reduction))
+    lines += row.summing_loop(sums, step)
     for group in groups:
         lines += moments.results(row, group)
     for reduction in plain:
@@ -81,4 +86,4 @@ def _finished(row: Row, reduction: Reduce) -> str:
     lanes = _lanes(row, reduction)
     if reduction.op == "max":
         return f"largest({lanes})"
-    return f"total({lanes}) / {float(row.features)!r}" if reduction.op == "mean" else f"total({lanes})"
+    return f"{row.total(lanes)} / {float(row.features)!r}" if reduction.op == "mean" else row.total(lanes)

@@ -9,21 +9,23 @@ or out of the product.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import reduce
 from itertools import groupby
 
 from lncompile.ir import Binary, Const, Node, Unary
 
 
-def ordered_product(node: Node, used_once: set[Node]) -> Node | None:
+def ordered_product(node: Node, used_once: set[Node], position: Mapping[str, int]) -> Node | None:
     """The product ``node`` in that order; None where it is no product, or ordered already.
 
-    Inner products are taken apart only where nothing else uses them.
+    Inner products are taken apart only where nothing else uses them. ``position`` gives the order of the axes
+    in memory: which of two equally narrow factors comes first must not depend on how axes are called.
     """
     if not (isinstance(node, Binary) and node.op == "mul"):
         return None
     factors, constant = _factors(node, used_once)
-    result = _joined(factors, abs(constant))
+    result = _joined(factors, abs(constant), position)
     if constant < 0:
         result = _negated(result)
     return None if _equal(result, node) else result
@@ -49,19 +51,19 @@ def _factors(node: Node, used_once: set[Node]) -> tuple[list[Node], float]:
     return factors, math.prod(constants)
 
 
-def _joined(factors: list[Node], constant: float) -> Node:
+def _joined(factors: list[Node], constant: float, position: Mapping[str, int]) -> Node:
     """Factors over the same axes first, then each product into the narrowest that varies over its axes."""
+
+    def width(factor: Node) -> tuple[int, list[int]]:
+        return len(factor.axes), sorted(position[axis] for axis in factor.axes)
+
     pending: list[Node] = [] if constant == 1.0 else [Const(constant)]
-    for _, group in groupby(sorted(factors, key=_width), key=_width):
+    for _, group in groupby(sorted(factors, key=width), key=width):
         product = reduce(_times, group)
         within = [narrow for narrow in pending if narrow.axes < product.axes]
         pending = [narrow for narrow in pending if narrow not in within]
         pending.append(reduce(_times, within, product))
     return reduce(_times, reversed(pending)) if pending else Const(constant)
-
-
-def _width(factor: Node) -> tuple[int, list[str]]:
-    return len(factor.axes), sorted(factor.axes)
 
 
 def _times(left: Node, right: Node) -> Node:

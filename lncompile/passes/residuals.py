@@ -54,7 +54,8 @@ def _frontier(joint: Program, from_cotangent: set[Node], reduced: set[Node]) -> 
         if node in seen:
             continue
         seen.add(node)
-        if node in reduced and node not in from_cotangent and node.axes and node.axes <= joint.batch:
+        row_sized = bool(node.axes) and node.axes <= joint.batch
+        if row_sized and node.kind == "real" and node in reduced and node not in from_cotangent:
             found.add(node)
         else:
             stack.extend(operands(node))

@@ -50,6 +50,7 @@ def _sweep(program: Program) -> Program:
     uses = use_counts(program)
     late = _late_reductions(program)
     used_once = {node for node, count in uses.items() if count == 1}
+    position = {axis.name: at for at, axis in enumerate(program.axes)}
     nodes, whole = set(program.nodes), centres(program)
 
     def rule(node: Node) -> Node | None:
@@ -61,7 +62,7 @@ def _sweep(program: Program) -> Program:
         return (
             simplify_scalar(node)
             or _variance(node)
-            or ordered_product(node, used_once)
+            or ordered_product(node, used_once, position)
             or _products_last(node, used_once)
         )
 

@@ -1,6 +1,7 @@
 """All features in vectors of LANES; where they do not fill the last one, it is partial.
 
-Streamed, whole vectors begin where the row that is written crosses a boundary of BYTES.
+In blocks, what a block of features adds up to is added to a total with more digits. Streamed, whole vectors
+begin where the row that is written crosses a boundary of BYTES.
 """
 
 from lncompile.emit.standins import hole
@@ -21,6 +22,14 @@ def features_whole(FULL, LANES):
 def features_partial():
     i = 0
     hole("partial")
+
+
+def features_in_blocks(FULL, LANES, BLOCK):
+    for start in range(0, FULL, BLOCK):
+        hole("open")
+        for i in range(start, min(start + BLOCK, FULL), LANES):
+            hole("whole")
+        hole("close")
 
 
 def features_streamed(TARGET, FEATURES, LANES, BYTES):

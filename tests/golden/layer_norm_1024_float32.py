@@ -16,6 +16,7 @@ from lncompile.emit.standins import (
     fma,
     is_finite,
     is_given,
+    is_moderate,
     load,
     load_partial,
     maximum,
@@ -42,15 +43,20 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
         x_i = load(x_row, i, 16)
         x_first = as_float32(first(x_i))
         x_pivot = as_float32(x_first + total(x_i - x_first) / 16.0)
-        x_sums = f32x(0.0, 32)
-        x_squares = f32x(0.0, 32)
-        for i in range(0, 1024, 32):
-            x_i = load(x_row, i, 32)
-            x_offset = x_i - x_pivot
-            x_sums += x_offset
-            x_squares = fma(x_offset, x_offset, x_squares)
-        x_shift = total(x_sums) / 1024.0
-        x_spread = total(x_squares) / 1024.0 - x_shift * x_shift
+        x_sums_total = f64x(0.0, 32)
+        x_squares_total = f64x(0.0, 32)
+        for start in range(0, 1024, 512):
+            x_sums = f32x(0.0, 32)
+            x_squares = f32x(0.0, 32)
+            for i in range(start, min(start + 512, 1024), 32):
+                x_i = load(x_row, i, 32)
+                x_offset = x_i - x_pivot
+                x_sums += x_offset
+                x_squares = fma(x_offset, x_offset, x_squares)
+            x_sums_total += as_float64(x_sums)
+            x_squares_total += as_float64(x_squares)
+        x_shift = total(x_sums_total) / 1024.0
+        x_spread = total(x_squares_total) / 1024.0 - x_shift * x_shift
         # mu_high_value = mean_high[d](x)
         mu_high_value = as_float64(as_float32(x_pivot + x_shift))
         # mu_low_value = mean_low[d](x)
@@ -69,7 +75,7 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
             and is_finite(x_spread)
             and fits_float32(mu_high_value)
             and fits_float32(mu_low_value)
-            and fits_float32(rstd_value)
+            and is_moderate(rstd_value)
         )
         if ordinary:
             if streamed:
@@ -137,20 +143,28 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
             i = 0
             x_wide = as_float64(load(x_row, i, 16))
             x_wide_first = as_float64(first(x_wide))
-            x_wide_offsets = f64x(0.0, 4)
-            for i in range(0, 1024, 4):
-                x_wide = as_float64(load(x_row, i, 4))
-                x_wide_offsets += x_wide - x_wide_first
-            x_wide_pivot = x_wide_first + total(x_wide_offsets) / 1024.0
-            x_wide_sums = f64x(0.0, 4)
-            x_wide_squares = f64x(0.0, 4)
-            for i in range(0, 1024, 4):
-                x_wide = as_float64(load(x_row, i, 4))
-                x_wide_offset = x_wide - x_wide_pivot
-                x_wide_sums += x_wide_offset
-                x_wide_squares = fma(x_wide_offset, x_wide_offset, x_wide_squares)
-            x_wide_shift = total(x_wide_sums) / 1024.0
-            x_wide_spread = total(x_wide_squares) / 1024.0 - x_wide_shift * x_wide_shift
+            x_wide_offsets_total = f64x(0.0, 4)
+            for start in range(0, 1024, 64):
+                x_wide_offsets = f64x(0.0, 4)
+                for i in range(start, min(start + 64, 1024), 4):
+                    x_wide = as_float64(load(x_row, i, 4))
+                    x_wide_offsets += x_wide - x_wide_first
+                x_wide_offsets_total += as_float64(x_wide_offsets)
+            x_wide_pivot = x_wide_first + total(x_wide_offsets_total) / 1024.0
+            x_wide_sums_total = f64x(0.0, 4)
+            x_wide_squares_total = f64x(0.0, 4)
+            for start in range(0, 1024, 64):
+                x_wide_sums = f64x(0.0, 4)
+                x_wide_squares = f64x(0.0, 4)
+                for i in range(start, min(start + 64, 1024), 4):
+                    x_wide = as_float64(load(x_row, i, 4))
+                    x_wide_offset = x_wide - x_wide_pivot
+                    x_wide_sums += x_wide_offset
+                    x_wide_squares = fma(x_wide_offset, x_wide_offset, x_wide_squares)
+                x_wide_sums_total += as_float64(x_wide_sums)
+                x_wide_squares_total += as_float64(x_wide_squares)
+            x_wide_shift = total(x_wide_sums_total) / 1024.0
+            x_wide_spread = total(x_wide_squares_total) / 1024.0 - x_wide_shift * x_wide_shift
             # mu_high_value = mean_high[d](x)
             mu_high_value = as_float64(as_float32(x_wide_pivot + x_wide_shift))
             # mu_low_value = mean_low[d](x)
@@ -200,24 +214,29 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
             t7 = square(rstd_value)
             mu_high_value_f32 = as_float32(mu_high_value)
             mu_low_value_f32 = as_float32(mu_low_value)
-            t5_lanes = f32x(0.0, 32)
-            t11_lanes = f32x(0.0, 32)
-            for i in range(0, 1024, 32):
-                dy_i = load(dy_row, i, 32)
-                weight_i = load(weight, i, 32)
-                # t3 = dy * weight
-                t3 = dy_i * weight_i
-                x_i = load(x_row, i, 32)
-                # t1 = x - mu_high_value
-                t1 = x_i - mu_high_value_f32
-                # t2 = t1 - mu_low_value
-                t2 = t1 - mu_low_value_f32
-                t5_lanes = fma(t3, t2, t5_lanes)
-                t11_lanes = t11_lanes + t3
+            t5_lanes_total = f64x(0.0, 32)
+            t11_lanes_total = f64x(0.0, 32)
+            for start in range(0, 1024, 512):
+                t5_lanes = f32x(0.0, 32)
+                t11_lanes = f32x(0.0, 32)
+                for i in range(start, min(start + 512, 1024), 32):
+                    dy_i = load(dy_row, i, 32)
+                    weight_i = load(weight, i, 32)
+                    # t3 = dy * weight
+                    t3 = dy_i * weight_i
+                    x_i = load(x_row, i, 32)
+                    # t1 = x - mu_high_value
+                    t1 = x_i - mu_high_value_f32
+                    # t2 = t1 - mu_low_value
+                    t2 = t1 - mu_low_value_f32
+                    t5_lanes = fma(t3, t2, t5_lanes)
+                    t11_lanes = t11_lanes + t3
+                t5_lanes_total += as_float64(t5_lanes)
+                t11_lanes_total += as_float64(t11_lanes)
             # t5 = sum[d](t3 * t2)
-            t5 = total(t5_lanes)
+            t5 = total(t5_lanes_total)
             # t11 = sum[d](t3)
-            t11 = total(t11_lanes)
+            t11 = total(t11_lanes_total)
             # t6 = t5 * rstd_value
             t6 = t5 * rstd_value
             # t8 = t6 * t7
@@ -238,7 +257,7 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
                 and is_finite(t11)
                 and fits_float32(t9)
                 and fits_float32(t13)
-                and fits_float32(rstd_value)
+                and is_moderate(rstd_value)
             )
             if ordinary:
                 if streamed:
@@ -337,24 +356,29 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
             else:
                 # t7 = square(rstd_value)
                 t7 = square(rstd_value)
-                t5_wide_lanes = f64x(0.0, 4)
-                t11_wide_lanes = f64x(0.0, 4)
-                for i in range(0, 1024, 4):
-                    dy_wide = as_float64(load(dy_row, i, 4))
-                    weight_wide = as_float64(load(weight, i, 4))
-                    # t3 = dy * weight
-                    t3_wide = dy_wide * weight_wide
-                    x_wide = as_float64(load(x_row, i, 4))
-                    # t1 = x - mu_high_value
-                    t1_wide = x_wide - mu_high_value
-                    # t2 = t1 - mu_low_value
-                    t2_wide = t1_wide - mu_low_value
-                    t5_wide_lanes = fma(t3_wide, t2_wide, t5_wide_lanes)
-                    t11_wide_lanes = t11_wide_lanes + t3_wide
+                t5_wide_lanes_total = f64x(0.0, 4)
+                t11_wide_lanes_total = f64x(0.0, 4)
+                for start in range(0, 1024, 64):
+                    t5_wide_lanes = f64x(0.0, 4)
+                    t11_wide_lanes = f64x(0.0, 4)
+                    for i in range(start, min(start + 64, 1024), 4):
+                        dy_wide = as_float64(load(dy_row, i, 4))
+                        weight_wide = as_float64(load(weight, i, 4))
+                        # t3 = dy * weight
+                        t3_wide = dy_wide * weight_wide
+                        x_wide = as_float64(load(x_row, i, 4))
+                        # t1 = x - mu_high_value
+                        t1_wide = x_wide - mu_high_value
+                        # t2 = t1 - mu_low_value
+                        t2_wide = t1_wide - mu_low_value
+                        t5_wide_lanes = fma(t3_wide, t2_wide, t5_wide_lanes)
+                        t11_wide_lanes = t11_wide_lanes + t3_wide
+                    t5_wide_lanes_total += as_float64(t5_wide_lanes)
+                    t11_wide_lanes_total += as_float64(t11_wide_lanes)
                 # t5 = sum[d](t3 * t2)
-                t5 = total(t5_wide_lanes)
+                t5 = total(t5_wide_lanes_total)
                 # t11 = sum[d](t3)
-                t11 = total(t11_wide_lanes)
+                t11 = total(t11_wide_lanes_total)
                 # t6 = t5 * rstd_value
                 t6 = t5 * rstd_value
                 # t8 = t6 * t7

@@ -15,6 +15,7 @@ from lncompile.emit.standins import (
     fma,
     is_finite,
     is_given,
+    is_moderate,
     load,
     load_partial,
     prefetch,
@@ -35,23 +36,23 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
     for row in range(begin, end):
         x_row = advance(x, row * 1024)
         y_row = advance(y, row * 1024)
-        t2_lanes = f32x(0.0, 32)
-        for i in range(0, 1024, 32):
-            x_i = load(x_row, i, 32)
-            # t1 = square(x)
-            t1 = square(x_i)
-            t2_lanes = t2_lanes + t1
+        t2_lanes_total = f64x(0.0, 32)
+        for start in range(0, 1024, 512):
+            t2_lanes = f32x(0.0, 32)
+            for i in range(start, min(start + 512, 1024), 32):
+                x_i = load(x_row, i, 32)
+                # t1 = square(x)
+                t1 = square(x_i)
+                t2_lanes = t2_lanes + t1
+            t2_lanes_total += as_float64(t2_lanes)
         # t2 = mean[d](t1)
-        t2 = total(t2_lanes) / 1024.0
+        t2 = total(t2_lanes_total) / 1024.0
         # t3 = t2 + 1e-05
         t3 = t2 + 1e-05
         # rstd_value = rsqrt(t3)
         rstd_value = rsqrt(t3)
         rstd_value_f32 = as_float32(rstd_value)
-        ordinary = (
-            is_finite(t2)
-            and fits_float32(rstd_value)
-        )
+        ordinary = is_finite(t2) and is_moderate(rstd_value)
         if ordinary:
             if streamed:
                 start = min(elements_to_boundary(y_row, 32), 1024)
@@ -94,14 +95,17 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
                     y_i = t4 * weight_i
                     store(y_row, i, y_i)
         else:
-            t2_wide_lanes = f64x(0.0, 4)
-            for i in range(0, 1024, 4):
-                x_wide = as_float64(load(x_row, i, 4))
-                # t1 = square(x)
-                t1_wide = square(x_wide)
-                t2_wide_lanes = t2_wide_lanes + t1_wide
+            t2_wide_lanes_total = f64x(0.0, 4)
+            for start in range(0, 1024, 64):
+                t2_wide_lanes = f64x(0.0, 4)
+                for i in range(start, min(start + 64, 1024), 4):
+                    x_wide = as_float64(load(x_row, i, 4))
+                    # t1 = square(x)
+                    t1_wide = square(x_wide)
+                    t2_wide_lanes = t2_wide_lanes + t1_wide
+                t2_wide_lanes_total += as_float64(t2_wide_lanes)
             # t2 = mean[d](t1)
-            t2 = total(t2_wide_lanes) / 1024.0
+            t2 = total(t2_wide_lanes_total) / 1024.0
             # t3 = t2 + 1e-05
             t3 = t2 + 1e-05
             # rstd_value = rsqrt(t3)
@@ -134,16 +138,19 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
             rstd_value = read(rstd, row)
             # t6 = square(rstd_value)
             t6 = square(rstd_value)
-            t4_lanes = f32x(0.0, 32)
-            for i in range(0, 1024, 32):
-                dy_i = load(dy_row, i, 32)
-                weight_i = load(weight, i, 32)
-                # t1 = dy * weight
-                t1 = dy_i * weight_i
-                x_i = load(x_row, i, 32)
-                t4_lanes = fma(t1, x_i, t4_lanes)
+            t4_lanes_total = f64x(0.0, 32)
+            for start in range(0, 1024, 512):
+                t4_lanes = f32x(0.0, 32)
+                for i in range(start, min(start + 512, 1024), 32):
+                    dy_i = load(dy_row, i, 32)
+                    weight_i = load(weight, i, 32)
+                    # t1 = dy * weight
+                    t1 = dy_i * weight_i
+                    x_i = load(x_row, i, 32)
+                    t4_lanes = fma(t1, x_i, t4_lanes)
+                t4_lanes_total += as_float64(t4_lanes)
             # t4 = sum[d](t1 * x)
-            t4 = total(t4_lanes)
+            t4 = total(t4_lanes_total)
             # t5 = t4 * rstd_value
             t5 = t4 * rstd_value
             # t7 = t5 * t6
@@ -152,11 +159,7 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
             t8 = t7 * -0.0009765625
             rstd_value_f32 = as_float32(rstd_value)
             t8_f32 = as_float32(t8)
-            ordinary = (
-                is_finite(t4)
-                and fits_float32(rstd_value)
-                and fits_float32(t8)
-            )
+            ordinary = is_finite(t4) and is_moderate(rstd_value) and fits_float32(t8)
             if ordinary:
                 if streamed:
                     start = min(elements_to_boundary(dx_row, 32), 1024)
@@ -230,16 +233,19 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
             else:
                 # t6 = square(rstd_value)
                 t6 = square(rstd_value)
-                t4_wide_lanes = f64x(0.0, 4)
-                for i in range(0, 1024, 4):
-                    dy_wide = as_float64(load(dy_row, i, 4))
-                    weight_wide = as_float64(load(weight, i, 4))
-                    # t1 = dy * weight
-                    t1_wide = dy_wide * weight_wide
-                    x_wide = as_float64(load(x_row, i, 4))
-                    t4_wide_lanes = fma(t1_wide, x_wide, t4_wide_lanes)
+                t4_wide_lanes_total = f64x(0.0, 4)
+                for start in range(0, 1024, 64):
+                    t4_wide_lanes = f64x(0.0, 4)
+                    for i in range(start, min(start + 64, 1024), 4):
+                        dy_wide = as_float64(load(dy_row, i, 4))
+                        weight_wide = as_float64(load(weight, i, 4))
+                        # t1 = dy * weight
+                        t1_wide = dy_wide * weight_wide
+                        x_wide = as_float64(load(x_row, i, 4))
+                        t4_wide_lanes = fma(t1_wide, x_wide, t4_wide_lanes)
+                    t4_wide_lanes_total += as_float64(t4_wide_lanes)
                 # t4 = sum[d](t1 * x)
-                t4 = total(t4_wide_lanes)
+                t4 = total(t4_wide_lanes_total)
                 # t5 = t4 * rstd_value
                 t5 = t4 * rstd_value
                 # t7 = t5 * t6

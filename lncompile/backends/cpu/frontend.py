@@ -11,7 +11,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.core.types.misc import CPointer
 
-from lncompile.backends.cpu import intrinsics
+from lncompile.backends.cpu import floating_point, intrinsics
+from lncompile.backends.cpu.target import CpuTarget
 from lncompile.emit.lower import Function, Lowered, fingerprint
 
 _SCALARS = {"float32": types.float32, "float64": types.float64}
@@ -51,7 +52,7 @@ class _KernelCompiler(compiler.CompilerBase):
         return [manager]
 
 
-def raw_ir(lowered: Lowered) -> str:
+def raw_ir(lowered: Lowered, target: CpuTarget) -> str:
     """One LLVM module with every function of ``lowered`` as a C function; private names end in no counter."""
     namespace = _executed(lowered.source)
     with global_compiler_lock:
@@ -62,7 +63,7 @@ def raw_ir(lowered: Lowered) -> str:
         )
         library = context.codegen().create_library("lncompile")
         for function in lowered.functions:
-            _add(context, library, namespace[function.name], function)
+            _add(context, library, namespace[function.name], function, target)
         library.finalize()
         return str(library._final_module)
 
@@ -78,7 +79,7 @@ def _executed(source: str) -> dict[str, Any]:
     return namespace
 
 
-def _add(context: Any, library: Any, kernel: Any, function: Function) -> None:
+def _add(context: Any, library: Any, kernel: Any, function: Function, target: CpuTarget) -> None:
     arguments = [CPointer(_SCALARS[dtype]) for _, dtype in function.pointers]
     arguments += [types.int64] * (len(function.sizes) + 2)
     result = compiler.compile_extra(
@@ -99,10 +100,12 @@ def _add(context: Any, library: Any, kernel: Any, function: Function) -> None:
     parameters = [context.get_value_type(kind) for kind in arguments]
     exported = lir.Function(module, lir.FunctionType(lir.IntType(32), parameters), function.name)
     builder = lir.IRBuilder(exported.append_basic_block("entry"))
+    restore = floating_point.use_defaults(builder, target)
     # Kernels neither raise nor divide by a number that may be zero, so the status is always "done".
     _, value = convention.call_function(
         builder, callee, result.fndesc.restype, result.fndesc.argtypes, exported.args
     )
+    restore()
     builder.ret(value)
     library.add_ir_module(module)
 

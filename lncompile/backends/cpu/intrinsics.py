@@ -510,19 +510,26 @@ def first(typing_context: Any, value: Any) -> Any:
     return types.float64(value), generate
 
 
-@intrinsic
-def fits_float32(typing_context: Any, value: Any) -> Any:
-    """Zero, or a normal float32: a row-sized value that loses nothing but its last bits by rounding."""
+def _in_range(least: float, most: float) -> Any:
+    """Whether a row-sized value is zero or of a size between two bounds."""
 
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        size = _call(builder, "llvm.fabs", (args[0],))
-        in_range = builder.and_(
-            builder.fcmp_ordered(">=", size, lir.Constant(size.type, 2.0**-126)),
-            builder.fcmp_ordered("<=", size, lir.Constant(size.type, (2.0 - 2.0**-23) * 2.0**127)),
-        )
-        return builder.or_(in_range, builder.fcmp_ordered("==", size, lir.Constant(size.type, 0.0)))
+    @intrinsic
+    def check(typing_context: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            size = _call(builder, "llvm.fabs", (args[0],))
+            inside = builder.and_(
+                builder.fcmp_ordered(">=", size, lir.Constant(size.type, least)),
+                builder.fcmp_ordered("<=", size, lir.Constant(size.type, most)),
+            )
+            return builder.or_(inside, builder.fcmp_ordered("==", size, lir.Constant(size.type, 0.0)))
 
-    return types.boolean(types.float64), generate
+        return types.boolean(types.float64), generate
+
+    return check
+
+
+fits_float32 = _in_range(2.0**-126, (2.0 - 2.0**-23) * 2.0**127)
+is_moderate = _in_range(2.0**-40, 2.0**40)
 
 
 @intrinsic
