@@ -115,6 +115,11 @@ class _Fixed(Dispatcher):
                     f"{self.signature.arguments[0]}: this kernel was compiled for {name} = {size}; "
                     f"got {ax.count(name, solved)}"
                 )
+        if self._special.dots and solved[ax.ELLIPSIS] != self._special.dots:
+            raise LncValueError(
+                f"{self.signature.arguments[0]}: this kernel was compiled for ... = {self._special.dots}; "
+                f"got {solved[ax.ELLIPSIS]}"
+            )
 
 
 def _checked_shape(shape: object) -> tuple[int, ...]:

@@ -173,6 +173,7 @@ class Dispatcher:
             self._constants(options),
             None if out_dtype is None else named(out_dtype, "out_dtype"),
             target,
+            dots if isinstance(dots := sizes.get(ax.ELLIPSIS), tuple) and ax.ELLIPSIS in fixed else (),
         )
 
     def compiled(self, special: Specialization) -> Kernel:

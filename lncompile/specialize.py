@@ -60,7 +60,7 @@ class Specialization(NamedTuple):
     """What code is specialised on: two calls with the same ``key`` share a kernel.
 
     ``dtypes`` names the arguments that are present; ``sizes`` are those of feature axes and of axes in split
-    dimensions.
+    dimensions. ``dots`` are the dimensions that ``...`` stands for where it is a feature axis.
     """
 
     dtypes: tuple[tuple[str, str], ...]
@@ -68,6 +68,7 @@ class Specialization(NamedTuple):
     constants: tuple[tuple[str, Any], ...]
     out_dtype: str | None
     target: str
+    dots: tuple[int, ...] = ()
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -139,7 +140,7 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
         from lncompile.compiler import Compilation
         from lncompile.emit.lower import Request
 
-        request = Request(equation.name, equation.pattern, arguments, sizes, header)
+        request = Request(equation.name, equation.pattern, arguments, sizes, header, special.dots)
         return Compilation(program(), target, request)
 
     made: list[Compilation] = []
@@ -163,6 +164,7 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
         "arguments": [[name, [list(dim) for dim in dims], there] for name, dims, there in arguments],
         "pattern": equation.pattern.text,
         "sizes": sizes,
+        "dots": special.dots,
         "target": [target.name, target.triple, target.cpu, target.features],
         "abi": [_ABI, *(f"{slot.name}={slot.value}" for slot in Slot)],
         "versions": _versions(),

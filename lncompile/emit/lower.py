@@ -46,7 +46,8 @@ class Request:
     """What a norm is compiled for, beside its programs.
 
     ``arguments`` gives the dimensions of every array argument in the equation's order, and whether it is
-    present; ``pattern`` the dimensions of outputs; ``sizes`` those of feature axes and of axes in splits.
+    present; ``pattern`` the dimensions of outputs; ``sizes`` those of feature axes and of axes in splits;
+    ``dots`` the dimensions that ``...`` stands for where it is a feature axis.
     """
 
     norm: str
@@ -54,6 +55,7 @@ class Request:
     arguments: tuple[tuple[str, tuple[ax.Dim, ...], bool], ...]
     sizes: dict[str, int]
     header: tuple[str, ...]
+    dots: tuple[int, ...] = ()
 
 
 def lower(pair: Pair, schedule: RowsSchedule, request: Request) -> Lowered:
@@ -187,10 +189,15 @@ def _buffer(array: Input | Output, request: Request) -> Buffer:
 
 
 def _sized(dims: tuple[ax.Dim, ...], request: Request) -> tuple[int | str, ...]:
-    return tuple(
-        prod(request.sizes[name] for name in dim) if all(name in request.sizes for name in dim) else dim[0]
-        for dim in dims
-    )
+    sized: list[int | str] = []
+    for dim in dims:
+        if dim == (ax.ELLIPSIS,) and ax.ELLIPSIS in request.pattern.features:
+            sized += request.dots
+        elif all(name in request.sizes for name in dim):
+            sized.append(prod(request.sizes[name] for name in dim))
+        else:
+            sized.append(dim[0])
+    return tuple(sized)
 
 
 def _row_axes(request: Request) -> tuple[tuple[str, ...], int]:

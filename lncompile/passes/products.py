@@ -55,7 +55,8 @@ def _joined(factors: list[Node], constant: float, position: Mapping[str, int]) -
     """Factors over the same axes first, then each product into the narrowest that varies over its axes."""
 
     def width(factor: Node) -> tuple[int, list[int]]:
-        return len(factor.axes), sorted(position[axis] for axis in factor.axes)
+        # Of equally narrow ones the inner axis first: what varies over rows alone then leaves row sums.
+        return len(factor.axes), sorted(-position[axis] for axis in factor.axes)
 
     pending: list[Node] = [] if constant == 1.0 else [Const(constant)]
     for _, group in groupby(sorted(factors, key=width), key=width):

@@ -8,6 +8,7 @@ No rule drops a value that may be NaN or infinite: x * 0.0 stays.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,9 +20,9 @@ def simplify_scalar(node: Node) -> Node | None:
     """What replaces ``node``, whose operands are simplified already; None where no rule applies."""
     match node:
         case Unary(op, Const(value)):
-            return _folded(UNARY[op](np.float64(value)))
+            return _folded(UNARY[op], value)
         case Binary(op, Const(left), Const(right)):
-            return _folded(BINARY[op](np.float64(left), np.float64(right)))
+            return _folded(BINARY[op], left, right)
         case Select(Const(value), chosen, other):
             return chosen if value else other
         case Select(_, chosen, other) if chosen is other:
@@ -44,8 +45,10 @@ def simplify_scalar(node: Node) -> Node | None:
     return None
 
 
-def _folded(value: object) -> Node | None:
+def _folded(operation: Callable[..., object], *values: float) -> Node | None:
     # A fold that overflows or is invalid stays as it was written: the kernel then computes it.
+    with np.errstate(all="ignore"):
+        value = operation(*(np.float64(value) for value in values))
     if isinstance(value, np.bool_):
         return Const(bool(value))
     number = float(value)  # type: ignore[arg-type]

@@ -63,10 +63,10 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
         mu_low_value = x_pivot - mu_high_value + x_shift
         # var = variance[d](x)
         var = maximum(x_spread, 0.0)
-        # t3 = var + 1e-05
-        t3 = var + 1e-05
-        # rstd_value = rsqrt(t3)
-        rstd_value = rsqrt(t3)
+        # t4 = var + 1e-05
+        t4 = var + 1e-05
+        # rstd_value = rsqrt(t4)
+        rstd_value = rsqrt(t4)
         mu_high_value_f32 = as_float32(mu_high_value)
         mu_low_value_f32 = as_float32(mu_low_value)
         rstd_value_f32 = as_float32(rstd_value)
@@ -89,12 +89,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                     t1 = x_i - mu_high_value_f32
                     # t2 = t1 - mu_low_value
                     t2 = t1 - mu_low_value_f32
-                    # t4 = t2 * rstd_value
-                    t4 = t2 * rstd_value_f32
                     weight_i = load_partial(weight, i, start, 16)
+                    # t3 = t2 * weight
+                    t3 = t2 * weight_i
                     bias_i = load_partial(bias, i, start, 16)
-                    # y_i = t4 * weight + bias
-                    y_i = fma(t4, weight_i, bias_i)
+                    # y_i = t3 * rstd_value + bias
+                    y_i = fma(t3, rstd_value_f32, bias_i)
                     store_partial(y_row, i, start, y_i)
                 for i in range(start, stop, 16):
                     prefetch(x_row, i + 1024, 16)
@@ -103,12 +103,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                     t1 = x_i - mu_high_value_f32
                     # t2 = t1 - mu_low_value
                     t2 = t1 - mu_low_value_f32
-                    # t4 = t2 * rstd_value
-                    t4 = t2 * rstd_value_f32
                     weight_i = load(weight, i, 16)
+                    # t3 = t2 * weight
+                    t3 = t2 * weight_i
                     bias_i = load(bias, i, 16)
-                    # y_i = t4 * weight + bias
-                    y_i = fma(t4, weight_i, bias_i)
+                    # y_i = t3 * rstd_value + bias
+                    y_i = fma(t3, rstd_value_f32, bias_i)
                     stream(y_row, i, y_i, 32)
                 if left > 0:
                     i = stop
@@ -117,12 +117,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                     t1 = x_i - mu_high_value_f32
                     # t2 = t1 - mu_low_value
                     t2 = t1 - mu_low_value_f32
-                    # t4 = t2 * rstd_value
-                    t4 = t2 * rstd_value_f32
                     weight_i = load_partial(weight, i, left, 16)
+                    # t3 = t2 * weight
+                    t3 = t2 * weight_i
                     bias_i = load_partial(bias, i, left, 16)
-                    # y_i = t4 * weight + bias
-                    y_i = fma(t4, weight_i, bias_i)
+                    # y_i = t3 * rstd_value + bias
+                    y_i = fma(t3, rstd_value_f32, bias_i)
                     store_partial(y_row, i, left, y_i)
             else:
                 for i in range(0, 1024, 16):
@@ -131,12 +131,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                     t1 = x_i - mu_high_value_f32
                     # t2 = t1 - mu_low_value
                     t2 = t1 - mu_low_value_f32
-                    # t4 = t2 * rstd_value
-                    t4 = t2 * rstd_value_f32
                     weight_i = load(weight, i, 16)
+                    # t3 = t2 * weight
+                    t3 = t2 * weight_i
                     bias_i = load(bias, i, 16)
-                    # y_i = t4 * weight + bias
-                    y_i = fma(t4, weight_i, bias_i)
+                    # y_i = t3 * rstd_value + bias
+                    y_i = fma(t3, rstd_value_f32, bias_i)
                     store(y_row, i, y_i)
         else:
             # moments of x about its mean
@@ -171,22 +171,22 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
             mu_low_value = x_wide_pivot - mu_high_value + x_wide_shift
             # var = variance[d](x)
             var = maximum(x_wide_spread, 0.0)
-            # t3 = var + 1e-05
-            t3 = var + 1e-05
-            # rstd_value = rsqrt(t3)
-            rstd_value = rsqrt(t3)
+            # t4 = var + 1e-05
+            t4 = var + 1e-05
+            # rstd_value = rsqrt(t4)
+            rstd_value = rsqrt(t4)
             for i in range(0, 1024, 4):
                 x_wide = as_float64(load(x_row, i, 4))
                 # t1 = x - mu_high_value
                 t1_wide = x_wide - mu_high_value
                 # t2 = t1 - mu_low_value
                 t2_wide = t1_wide - mu_low_value
-                # t4 = t2 * rstd_value
-                t4_wide = t2_wide * rstd_value
                 weight_wide = as_float64(load(weight, i, 4))
+                # t3 = t2 * weight
+                t3_wide = t2_wide * weight_wide
                 bias_wide = as_float64(load(bias, i, 4))
-                # y_i = t4 * weight + bias
-                y_wide = fma(t4_wide, weight_wide, bias_wide)
+                # y_i = t3 * rstd_value + bias
+                y_wide = fma(t3_wide, rstd_value, bias_wide)
                 store(y_row, i, y_wide)
         if keep:
             write(mu_high, row, mu_high_value)
@@ -207,57 +207,59 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
             x_row = advance(x, row * 1024)
             dy_row = advance(dy, row * 1024)
             dx_row = advance(dx, row * 1024)
+            rstd_value = read(rstd, row)
             mu_high_value = read(mu_high, row)
             mu_low_value = read(mu_low, row)
-            rstd_value = read(rstd, row)
-            # t7 = square(rstd_value)
-            t7 = square(rstd_value)
+            # t12 = square(rstd_value)
+            t12 = square(rstd_value)
+            rstd_value_f32 = as_float32(rstd_value)
             mu_high_value_f32 = as_float32(mu_high_value)
             mu_low_value_f32 = as_float32(mu_low_value)
-            t5_lanes_total = f64x(0.0, 32)
-            t11_lanes_total = f64x(0.0, 32)
+            t3_lanes_total = f64x(0.0, 32)
+            t10_lanes_total = f64x(0.0, 32)
             for start in range(0, 1024, 512):
-                t5_lanes = f32x(0.0, 32)
-                t11_lanes = f32x(0.0, 32)
+                t3_lanes = f32x(0.0, 32)
+                t10_lanes = f32x(0.0, 32)
                 for i in range(start, min(start + 512, 1024), 32):
                     dy_i = load(dy_row, i, 32)
+                    # t1 = dy * rstd_value
+                    t1 = dy_i * rstd_value_f32
                     weight_i = load(weight, i, 32)
-                    # t3 = dy * weight
-                    t3 = dy_i * weight_i
+                    # t2 = t1 * weight
+                    t2 = t1 * weight_i
                     x_i = load(x_row, i, 32)
-                    # t1 = x - mu_high_value
-                    t1 = x_i - mu_high_value_f32
-                    # t2 = t1 - mu_low_value
-                    t2 = t1 - mu_low_value_f32
-                    t5_lanes = fma(t3, t2, t5_lanes)
-                    t11_lanes = t11_lanes + t3
-                t5_lanes_total += as_float64(t5_lanes)
-                t11_lanes_total += as_float64(t11_lanes)
-            # t5 = sum[d](t3 * t2)
-            t5 = total(t5_lanes_total)
-            # t11 = sum[d](t3)
-            t11 = total(t11_lanes_total)
-            # t6 = t5 * rstd_value
-            t6 = t5 * rstd_value
-            # t8 = t6 * t7
-            t8 = t6 * t7
-            # t9 = t8 * (-0.0009765625)
-            t9 = t8 * -0.0009765625
-            # t12 = t11 * rstd_value
-            t12 = t11 * rstd_value
-            # t13 = t12 * 0.0009765625
-            t13 = t12 * 0.0009765625
-            t9_f32 = as_float32(t9)
-            t13_f32 = as_float32(t13)
-            rstd_value_f32 = as_float32(rstd_value)
+                    # t6 = x - mu_high_value
+                    t6 = x_i - mu_high_value_f32
+                    # t7 = t6 - mu_low_value
+                    t7 = t6 - mu_low_value_f32
+                    # t8 = t7 * weight
+                    t8 = t7 * weight_i
+                    t3_lanes = t3_lanes + t2
+                    t10_lanes = fma(dy_i, t8, t10_lanes)
+                t3_lanes_total += as_float64(t3_lanes)
+                t10_lanes_total += as_float64(t10_lanes)
+            # t3 = sum[d](t2)
+            t3 = total(t3_lanes_total)
+            # t10 = sum[d](dy * t8)
+            t10 = total(t10_lanes_total)
+            # t4 = t3 * 0.0009765625
+            t4 = t3 * 0.0009765625
+            # t11 = t10 * rstd_value
+            t11 = t10 * rstd_value
+            # t13 = t11 * t12
+            t13 = t11 * t12
+            # t14 = t13 * (-0.0009765625)
+            t14 = t13 * -0.0009765625
+            t4_f32 = as_float32(t4)
+            t14_f32 = as_float32(t14)
             ordinary = (
-                fits_float32(mu_high_value)
+                is_moderate(rstd_value)
+                and fits_float32(mu_high_value)
                 and fits_float32(mu_low_value)
-                and is_finite(t5)
-                and is_finite(t11)
-                and fits_float32(t9)
-                and fits_float32(t13)
-                and is_moderate(rstd_value)
+                and is_finite(t3)
+                and is_finite(t10)
+                and fits_float32(t4)
+                and fits_float32(t14)
             )
             if ordinary:
                 if streamed:
@@ -266,148 +268,150 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
                     left = 1024 - stop
                     if start > 0:
                         i = 0
-                        x_i = load_partial(x_row, i, start, 16)
-                        # t1 = x - mu_high_value
-                        t1 = x_i - mu_high_value_f32
-                        # t2 = t1 - mu_low_value
-                        t2 = t1 - mu_low_value_f32
                         dy_i = load_partial(dy_row, i, start, 16)
+                        # t1 = dy * rstd_value
+                        t1 = dy_i * rstd_value_f32
                         weight_i = load_partial(weight, i, start, 16)
-                        # t3 = dy * weight
-                        t3 = dy_i * weight_i
-                        # t14 = t2 * t9 - t13
-                        t14 = fma(t2, t9_f32, -t13_f32)
-                        # dx_i = t14 + t3 * rstd_value
-                        dx_i = fma(t3, rstd_value_f32, t14)
-                        # t16 = t2 * rstd_value
-                        t16 = t2 * rstd_value_f32
+                        # t2 = t1 * weight
+                        t2 = t1 * weight_i
+                        # t5 = t2 - t4
+                        t5 = t2 - t4_f32
+                        x_i = load_partial(x_row, i, start, 16)
+                        # t6 = x - mu_high_value
+                        t6 = x_i - mu_high_value_f32
+                        # t7 = t6 - mu_low_value
+                        t7 = t6 - mu_low_value_f32
+                        # dx_i = t5 + t7 * t14
+                        dx_i = fma(t7, t14_f32, t5)
                         store_partial(dx_row, i, start, dx_i)
                         dweight_sum = load_partial(sums, i, start, 16)
-                        store_partial(sums, i, start, fma(dy_i, t16, dweight_sum))
+                        store_partial(sums, i, start, fma(t1, t7, dweight_sum))
                         dbias_sum = load_partial(sums, i + 1024, start, 16)
                         store_partial(sums, i + 1024, start, dbias_sum + dy_i)
                     for i in range(start, stop, 16):
-                        prefetch(x_row, i + 1024, 16)
                         prefetch(dy_row, i + 1024, 16)
-                        x_i = load(x_row, i, 16)
-                        # t1 = x - mu_high_value
-                        t1 = x_i - mu_high_value_f32
-                        # t2 = t1 - mu_low_value
-                        t2 = t1 - mu_low_value_f32
+                        prefetch(x_row, i + 1024, 16)
                         dy_i = load(dy_row, i, 16)
+                        # t1 = dy * rstd_value
+                        t1 = dy_i * rstd_value_f32
                         weight_i = load(weight, i, 16)
-                        # t3 = dy * weight
-                        t3 = dy_i * weight_i
-                        # t14 = t2 * t9 - t13
-                        t14 = fma(t2, t9_f32, -t13_f32)
-                        # dx_i = t14 + t3 * rstd_value
-                        dx_i = fma(t3, rstd_value_f32, t14)
-                        # t16 = t2 * rstd_value
-                        t16 = t2 * rstd_value_f32
+                        # t2 = t1 * weight
+                        t2 = t1 * weight_i
+                        # t5 = t2 - t4
+                        t5 = t2 - t4_f32
+                        x_i = load(x_row, i, 16)
+                        # t6 = x - mu_high_value
+                        t6 = x_i - mu_high_value_f32
+                        # t7 = t6 - mu_low_value
+                        t7 = t6 - mu_low_value_f32
+                        # dx_i = t5 + t7 * t14
+                        dx_i = fma(t7, t14_f32, t5)
                         stream(dx_row, i, dx_i, 32)
                         dweight_sum = load(sums, i, 16)
-                        store(sums, i, fma(dy_i, t16, dweight_sum))
+                        store(sums, i, fma(t1, t7, dweight_sum))
                         dbias_sum = load(sums, i + 1024, 16)
                         store(sums, i + 1024, dbias_sum + dy_i)
                     if left > 0:
                         i = stop
-                        x_i = load_partial(x_row, i, left, 16)
-                        # t1 = x - mu_high_value
-                        t1 = x_i - mu_high_value_f32
-                        # t2 = t1 - mu_low_value
-                        t2 = t1 - mu_low_value_f32
                         dy_i = load_partial(dy_row, i, left, 16)
+                        # t1 = dy * rstd_value
+                        t1 = dy_i * rstd_value_f32
                         weight_i = load_partial(weight, i, left, 16)
-                        # t3 = dy * weight
-                        t3 = dy_i * weight_i
-                        # t14 = t2 * t9 - t13
-                        t14 = fma(t2, t9_f32, -t13_f32)
-                        # dx_i = t14 + t3 * rstd_value
-                        dx_i = fma(t3, rstd_value_f32, t14)
-                        # t16 = t2 * rstd_value
-                        t16 = t2 * rstd_value_f32
+                        # t2 = t1 * weight
+                        t2 = t1 * weight_i
+                        # t5 = t2 - t4
+                        t5 = t2 - t4_f32
+                        x_i = load_partial(x_row, i, left, 16)
+                        # t6 = x - mu_high_value
+                        t6 = x_i - mu_high_value_f32
+                        # t7 = t6 - mu_low_value
+                        t7 = t6 - mu_low_value_f32
+                        # dx_i = t5 + t7 * t14
+                        dx_i = fma(t7, t14_f32, t5)
                         store_partial(dx_row, i, left, dx_i)
                         dweight_sum = load_partial(sums, i, left, 16)
-                        store_partial(sums, i, left, fma(dy_i, t16, dweight_sum))
+                        store_partial(sums, i, left, fma(t1, t7, dweight_sum))
                         dbias_sum = load_partial(sums, i + 1024, left, 16)
                         store_partial(sums, i + 1024, left, dbias_sum + dy_i)
                 else:
                     for i in range(0, 1024, 16):
-                        x_i = load(x_row, i, 16)
-                        # t1 = x - mu_high_value
-                        t1 = x_i - mu_high_value_f32
-                        # t2 = t1 - mu_low_value
-                        t2 = t1 - mu_low_value_f32
                         dy_i = load(dy_row, i, 16)
+                        # t1 = dy * rstd_value
+                        t1 = dy_i * rstd_value_f32
                         weight_i = load(weight, i, 16)
-                        # t3 = dy * weight
-                        t3 = dy_i * weight_i
-                        # t14 = t2 * t9 - t13
-                        t14 = fma(t2, t9_f32, -t13_f32)
-                        # dx_i = t14 + t3 * rstd_value
-                        dx_i = fma(t3, rstd_value_f32, t14)
-                        # t16 = t2 * rstd_value
-                        t16 = t2 * rstd_value_f32
+                        # t2 = t1 * weight
+                        t2 = t1 * weight_i
+                        # t5 = t2 - t4
+                        t5 = t2 - t4_f32
+                        x_i = load(x_row, i, 16)
+                        # t6 = x - mu_high_value
+                        t6 = x_i - mu_high_value_f32
+                        # t7 = t6 - mu_low_value
+                        t7 = t6 - mu_low_value_f32
+                        # dx_i = t5 + t7 * t14
+                        dx_i = fma(t7, t14_f32, t5)
                         store(dx_row, i, dx_i)
                         dweight_sum = load(sums, i, 16)
-                        store(sums, i, fma(dy_i, t16, dweight_sum))
+                        store(sums, i, fma(t1, t7, dweight_sum))
                         dbias_sum = load(sums, i + 1024, 16)
                         store(sums, i + 1024, dbias_sum + dy_i)
             else:
-                # t7 = square(rstd_value)
-                t7 = square(rstd_value)
-                t5_wide_lanes_total = f64x(0.0, 4)
-                t11_wide_lanes_total = f64x(0.0, 4)
+                # t12 = square(rstd_value)
+                t12 = square(rstd_value)
+                t3_wide_lanes_total = f64x(0.0, 4)
+                t10_wide_lanes_total = f64x(0.0, 4)
                 for start in range(0, 1024, 64):
-                    t5_wide_lanes = f64x(0.0, 4)
-                    t11_wide_lanes = f64x(0.0, 4)
+                    t3_wide_lanes = f64x(0.0, 4)
+                    t10_wide_lanes = f64x(0.0, 4)
                     for i in range(start, min(start + 64, 1024), 4):
                         dy_wide = as_float64(load(dy_row, i, 4))
+                        # t1 = dy * rstd_value
+                        t1_wide = dy_wide * rstd_value
                         weight_wide = as_float64(load(weight, i, 4))
-                        # t3 = dy * weight
-                        t3_wide = dy_wide * weight_wide
+                        # t2 = t1 * weight
+                        t2_wide = t1_wide * weight_wide
                         x_wide = as_float64(load(x_row, i, 4))
-                        # t1 = x - mu_high_value
-                        t1_wide = x_wide - mu_high_value
-                        # t2 = t1 - mu_low_value
-                        t2_wide = t1_wide - mu_low_value
-                        t5_wide_lanes = fma(t3_wide, t2_wide, t5_wide_lanes)
-                        t11_wide_lanes = t11_wide_lanes + t3_wide
-                    t5_wide_lanes_total += as_float64(t5_wide_lanes)
-                    t11_wide_lanes_total += as_float64(t11_wide_lanes)
-                # t5 = sum[d](t3 * t2)
-                t5 = total(t5_wide_lanes_total)
-                # t11 = sum[d](t3)
-                t11 = total(t11_wide_lanes_total)
-                # t6 = t5 * rstd_value
-                t6 = t5 * rstd_value
-                # t8 = t6 * t7
-                t8 = t6 * t7
-                # t9 = t8 * (-0.0009765625)
-                t9 = t8 * -0.0009765625
-                # t12 = t11 * rstd_value
-                t12 = t11 * rstd_value
-                # t13 = t12 * 0.0009765625
-                t13 = t12 * 0.0009765625
+                        # t6 = x - mu_high_value
+                        t6_wide = x_wide - mu_high_value
+                        # t7 = t6 - mu_low_value
+                        t7_wide = t6_wide - mu_low_value
+                        # t8 = t7 * weight
+                        t8_wide = t7_wide * weight_wide
+                        t3_wide_lanes = t3_wide_lanes + t2_wide
+                        t10_wide_lanes = fma(dy_wide, t8_wide, t10_wide_lanes)
+                    t3_wide_lanes_total += as_float64(t3_wide_lanes)
+                    t10_wide_lanes_total += as_float64(t10_wide_lanes)
+                # t3 = sum[d](t2)
+                t3 = total(t3_wide_lanes_total)
+                # t10 = sum[d](dy * t8)
+                t10 = total(t10_wide_lanes_total)
+                # t4 = t3 * 0.0009765625
+                t4 = t3 * 0.0009765625
+                # t11 = t10 * rstd_value
+                t11 = t10 * rstd_value
+                # t13 = t11 * t12
+                t13 = t11 * t12
+                # t14 = t13 * (-0.0009765625)
+                t14 = t13 * -0.0009765625
                 for i in range(0, 1024, 4):
-                    x_wide = as_float64(load(x_row, i, 4))
-                    # t1 = x - mu_high_value
-                    t1_wide = x_wide - mu_high_value
-                    # t2 = t1 - mu_low_value
-                    t2_wide = t1_wide - mu_low_value
                     dy_wide = as_float64(load(dy_row, i, 4))
+                    # t1 = dy * rstd_value
+                    t1_wide = dy_wide * rstd_value
                     weight_wide = as_float64(load(weight, i, 4))
-                    # t3 = dy * weight
-                    t3_wide = dy_wide * weight_wide
-                    # t14 = t2 * t9 - t13
-                    t14_wide = fma(t2_wide, t9, -t13)
-                    # dx_i = t14 + t3 * rstd_value
-                    dx_wide = fma(t3_wide, rstd_value, t14_wide)
-                    # t16 = t2 * rstd_value
-                    t16_wide = t2_wide * rstd_value
+                    # t2 = t1 * weight
+                    t2_wide = t1_wide * weight_wide
+                    # t5 = t2 - t4
+                    t5_wide = t2_wide - t4
+                    x_wide = as_float64(load(x_row, i, 4))
+                    # t6 = x - mu_high_value
+                    t6_wide = x_wide - mu_high_value
+                    # t7 = t6 - mu_low_value
+                    t7_wide = t6_wide - mu_low_value
+                    # dx_i = t5 + t7 * t14
+                    dx_wide = fma(t7_wide, t14, t5_wide)
                     store(dx_row, i, dx_wide)
                     dweight_sum_wide = as_float64(load(sums, i, 4))
-                    store(sums, i, fma(dy_wide, t16_wide, dweight_sum_wide))
+                    store(sums, i, fma(t1_wide, t7_wide, dweight_sum_wide))
                     dbias_sum_wide = as_float64(load(sums, i + 1024, 4))
                     store(sums, i + 1024, dbias_sum_wide + dy_wide)
     if streamed:

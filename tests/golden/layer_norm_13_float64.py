@@ -53,10 +53,10 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
         mu_low_value = x_pivot - mu_high_value + x_shift
         # var = variance[d](x)
         var = maximum(x_spread, 0.0)
-        # t3 = var + 1e-05
-        t3 = var + 1e-05
-        # rstd_value = rsqrt(t3)
-        rstd_value = rsqrt(t3)
+        # t4 = var + 1e-05
+        t4 = var + 1e-05
+        # rstd_value = rsqrt(t4)
+        rstd_value = rsqrt(t4)
         ordinary = x_shift * x_shift <= 4.0 * x_spread
         if ordinary:
             if streamed:
@@ -70,12 +70,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                     t1 = x_i - mu_high_value
                     # t2 = t1 - mu_low_value
                     t2 = t1 - mu_low_value
-                    # t4 = t2 * rstd_value
-                    t4 = t2 * rstd_value
                     weight_i = load_partial(weight, i, start, 8)
+                    # t3 = t2 * weight
+                    t3 = t2 * weight_i
                     bias_i = load_partial(bias, i, start, 8)
-                    # y_i = t4 * weight + bias
-                    y_i = fma(t4, weight_i, bias_i)
+                    # y_i = t3 * rstd_value + bias
+                    y_i = fma(t3, rstd_value, bias_i)
                     store_partial(y_row, i, start, y_i)
                 for i in range(start, stop, 8):
                     x_i = load(x_row, i, 8)
@@ -83,12 +83,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                     t1 = x_i - mu_high_value
                     # t2 = t1 - mu_low_value
                     t2 = t1 - mu_low_value
-                    # t4 = t2 * rstd_value
-                    t4 = t2 * rstd_value
                     weight_i = load(weight, i, 8)
+                    # t3 = t2 * weight
+                    t3 = t2 * weight_i
                     bias_i = load(bias, i, 8)
-                    # y_i = t4 * weight + bias
-                    y_i = fma(t4, weight_i, bias_i)
+                    # y_i = t3 * rstd_value + bias
+                    y_i = fma(t3, rstd_value, bias_i)
                     stream(y_row, i, y_i, 32)
                 if left > 0:
                     i = stop
@@ -97,12 +97,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                     t1 = x_i - mu_high_value
                     # t2 = t1 - mu_low_value
                     t2 = t1 - mu_low_value
-                    # t4 = t2 * rstd_value
-                    t4 = t2 * rstd_value
                     weight_i = load_partial(weight, i, left, 8)
+                    # t3 = t2 * weight
+                    t3 = t2 * weight_i
                     bias_i = load_partial(bias, i, left, 8)
-                    # y_i = t4 * weight + bias
-                    y_i = fma(t4, weight_i, bias_i)
+                    # y_i = t3 * rstd_value + bias
+                    y_i = fma(t3, rstd_value, bias_i)
                     store_partial(y_row, i, left, y_i)
             else:
                 for i in range(0, 8, 8):
@@ -111,12 +111,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                     t1 = x_i - mu_high_value
                     # t2 = t1 - mu_low_value
                     t2 = t1 - mu_low_value
-                    # t4 = t2 * rstd_value
-                    t4 = t2 * rstd_value
                     weight_i = load(weight, i, 8)
+                    # t3 = t2 * weight
+                    t3 = t2 * weight_i
                     bias_i = load(bias, i, 8)
-                    # y_i = t4 * weight + bias
-                    y_i = fma(t4, weight_i, bias_i)
+                    # y_i = t3 * rstd_value + bias
+                    y_i = fma(t3, rstd_value, bias_i)
                     store(y_row, i, y_i)
                 i = 8
                 x_i = load_partial(x_row, i, 5, 8)
@@ -124,12 +124,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                 t1 = x_i - mu_high_value
                 # t2 = t1 - mu_low_value
                 t2 = t1 - mu_low_value
-                # t4 = t2 * rstd_value
-                t4 = t2 * rstd_value
                 weight_i = load_partial(weight, i, 5, 8)
+                # t3 = t2 * weight
+                t3 = t2 * weight_i
                 bias_i = load_partial(bias, i, 5, 8)
-                # y_i = t4 * weight + bias
-                y_i = fma(t4, weight_i, bias_i)
+                # y_i = t3 * rstd_value + bias
+                y_i = fma(t3, rstd_value, bias_i)
                 store_partial(y_row, i, 5, y_i)
         else:
             # moments of x about its mean
@@ -164,22 +164,22 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
             mu_low_value = x_wide_pivot - mu_high_value + x_wide_shift
             # var = variance[d](x)
             var = maximum(x_wide_spread, 0.0)
-            # t3 = var + 1e-05
-            t3 = var + 1e-05
-            # rstd_value = rsqrt(t3)
-            rstd_value = rsqrt(t3)
+            # t4 = var + 1e-05
+            t4 = var + 1e-05
+            # rstd_value = rsqrt(t4)
+            rstd_value = rsqrt(t4)
             for i in range(0, 12, 4):
                 x_wide = load(x_row, i, 4)
                 # t1 = x - mu_high_value
                 t1_wide = x_wide - mu_high_value
                 # t2 = t1 - mu_low_value
                 t2_wide = t1_wide - mu_low_value
-                # t4 = t2 * rstd_value
-                t4_wide = t2_wide * rstd_value
                 weight_wide = load(weight, i, 4)
+                # t3 = t2 * weight
+                t3_wide = t2_wide * weight_wide
                 bias_wide = load(bias, i, 4)
-                # y_i = t4 * weight + bias
-                y_wide = fma(t4_wide, weight_wide, bias_wide)
+                # y_i = t3 * rstd_value + bias
+                y_wide = fma(t3_wide, rstd_value, bias_wide)
                 store(y_row, i, y_wide)
             i = 12
             x_wide = load_partial(x_row, i, 1, 4)
@@ -187,12 +187,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
             t1_wide = x_wide - mu_high_value
             # t2 = t1 - mu_low_value
             t2_wide = t1_wide - mu_low_value
-            # t4 = t2 * rstd_value
-            t4_wide = t2_wide * rstd_value
             weight_wide = load_partial(weight, i, 1, 4)
+            # t3 = t2 * weight
+            t3_wide = t2_wide * weight_wide
             bias_wide = load_partial(bias, i, 1, 4)
-            # y_i = t4 * weight + bias
-            y_wide = fma(t4_wide, weight_wide, bias_wide)
+            # y_i = t3 * rstd_value + bias
+            y_wide = fma(t3_wide, rstd_value, bias_wide)
             store_partial(y_row, i, 1, y_wide)
         if keep:
             write(mu_high, row, mu_high_value)
@@ -215,149 +215,151 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
             x_row = advance(x, row * 13)
             dy_row = advance(dy, row * 13)
             dx_row = advance(dx, row * 13)
+            rstd_value = read(rstd, row)
             mu_high_value = read(mu_high, row)
             mu_low_value = read(mu_low, row)
-            rstd_value = read(rstd, row)
-            # t7 = square(rstd_value)
-            t7 = square(rstd_value)
-            t5_lanes = f64x(0.0, 16)
-            t11_lanes = f64x(0.0, 16)
+            # t12 = square(rstd_value)
+            t12 = square(rstd_value)
+            t3_lanes = f64x(0.0, 16)
+            t10_lanes = f64x(0.0, 16)
             i = 0
             dy_i = load_partial(dy_row, i, 13, 16)
+            # t1 = dy * rstd_value
+            t1 = dy_i * rstd_value
             weight_i = load_partial(weight, i, 13, 16)
-            # t3 = dy * weight
-            t3 = dy_i * weight_i
+            # t2 = t1 * weight
+            t2 = t1 * weight_i
             x_i = load_partial(x_row, i, 13, 16)
-            # t1 = x - mu_high_value
-            t1 = x_i - mu_high_value
-            # t2 = t1 - mu_low_value
-            t2 = t1 - mu_low_value
-            t5_lanes += keep_first(t3 * t2, 13, 0.0)
-            t11_lanes += keep_first(t3, 13, 0.0)
-            # t5 = sum[d](t3 * t2)
-            t5 = total(t5_lanes)
-            # t11 = sum[d](t3)
-            t11 = total(t11_lanes)
-            # t6 = t5 * rstd_value
-            t6 = t5 * rstd_value
-            # t8 = t6 * t7
-            t8 = t6 * t7
-            # t9 = t8 * (-0.07692307692307693)
-            t9 = t8 * -0.07692307692307693
-            # t12 = t11 * rstd_value
-            t12 = t11 * rstd_value
-            # t13 = t12 * 0.07692307692307693
-            t13 = t12 * 0.07692307692307693
+            # t6 = x - mu_high_value
+            t6 = x_i - mu_high_value
+            # t7 = t6 - mu_low_value
+            t7 = t6 - mu_low_value
+            # t8 = t7 * weight
+            t8 = t7 * weight_i
+            t3_lanes += keep_first(t2, 13, 0.0)
+            t10_lanes += keep_first(dy_i * t8, 13, 0.0)
+            # t3 = sum[d](t2)
+            t3 = total(t3_lanes)
+            # t10 = sum[d](dy * t8)
+            t10 = total(t10_lanes)
+            # t4 = t3 * 0.07692307692307693
+            t4 = t3 * 0.07692307692307693
+            # t11 = t10 * rstd_value
+            t11 = t10 * rstd_value
+            # t13 = t11 * t12
+            t13 = t11 * t12
+            # t14 = t13 * (-0.07692307692307693)
+            t14 = t13 * -0.07692307692307693
             if streamed:
                 start = min(elements_to_boundary(dx_row, 32), 13)
                 stop = start + (13 - start) // 8 * 8
                 left = 13 - stop
                 if start > 0:
                     i = 0
-                    x_i = load_partial(x_row, i, start, 8)
-                    # t1 = x - mu_high_value
-                    t1 = x_i - mu_high_value
-                    # t2 = t1 - mu_low_value
-                    t2 = t1 - mu_low_value
                     dy_i = load_partial(dy_row, i, start, 8)
+                    # t1 = dy * rstd_value
+                    t1 = dy_i * rstd_value
                     weight_i = load_partial(weight, i, start, 8)
-                    # t3 = dy * weight
-                    t3 = dy_i * weight_i
-                    # t14 = t2 * t9 - t13
-                    t14 = fma(t2, t9, -t13)
-                    # dx_i = t14 + t3 * rstd_value
-                    dx_i = fma(t3, rstd_value, t14)
-                    # t16 = t2 * rstd_value
-                    t16 = t2 * rstd_value
+                    # t2 = t1 * weight
+                    t2 = t1 * weight_i
+                    # t5 = t2 - t4
+                    t5 = t2 - t4
+                    x_i = load_partial(x_row, i, start, 8)
+                    # t6 = x - mu_high_value
+                    t6 = x_i - mu_high_value
+                    # t7 = t6 - mu_low_value
+                    t7 = t6 - mu_low_value
+                    # dx_i = t5 + t7 * t14
+                    dx_i = fma(t7, t14, t5)
                     store_partial(dx_row, i, start, dx_i)
                     dweight_sum = load_partial(sums, i, start, 8)
-                    store_partial(sums, i, start, fma(dy_i, t16, dweight_sum))
+                    store_partial(sums, i, start, fma(t1, t7, dweight_sum))
                     dbias_sum = load_partial(sums, i + 13, start, 8)
                     store_partial(sums, i + 13, start, dbias_sum + dy_i)
                 for i in range(start, stop, 8):
-                    x_i = load(x_row, i, 8)
-                    # t1 = x - mu_high_value
-                    t1 = x_i - mu_high_value
-                    # t2 = t1 - mu_low_value
-                    t2 = t1 - mu_low_value
                     dy_i = load(dy_row, i, 8)
+                    # t1 = dy * rstd_value
+                    t1 = dy_i * rstd_value
                     weight_i = load(weight, i, 8)
-                    # t3 = dy * weight
-                    t3 = dy_i * weight_i
-                    # t14 = t2 * t9 - t13
-                    t14 = fma(t2, t9, -t13)
-                    # dx_i = t14 + t3 * rstd_value
-                    dx_i = fma(t3, rstd_value, t14)
-                    # t16 = t2 * rstd_value
-                    t16 = t2 * rstd_value
+                    # t2 = t1 * weight
+                    t2 = t1 * weight_i
+                    # t5 = t2 - t4
+                    t5 = t2 - t4
+                    x_i = load(x_row, i, 8)
+                    # t6 = x - mu_high_value
+                    t6 = x_i - mu_high_value
+                    # t7 = t6 - mu_low_value
+                    t7 = t6 - mu_low_value
+                    # dx_i = t5 + t7 * t14
+                    dx_i = fma(t7, t14, t5)
                     stream(dx_row, i, dx_i, 32)
                     dweight_sum = load(sums, i, 8)
-                    store(sums, i, fma(dy_i, t16, dweight_sum))
+                    store(sums, i, fma(t1, t7, dweight_sum))
                     dbias_sum = load(sums, i + 13, 8)
                     store(sums, i + 13, dbias_sum + dy_i)
                 if left > 0:
                     i = stop
-                    x_i = load_partial(x_row, i, left, 8)
-                    # t1 = x - mu_high_value
-                    t1 = x_i - mu_high_value
-                    # t2 = t1 - mu_low_value
-                    t2 = t1 - mu_low_value
                     dy_i = load_partial(dy_row, i, left, 8)
+                    # t1 = dy * rstd_value
+                    t1 = dy_i * rstd_value
                     weight_i = load_partial(weight, i, left, 8)
-                    # t3 = dy * weight
-                    t3 = dy_i * weight_i
-                    # t14 = t2 * t9 - t13
-                    t14 = fma(t2, t9, -t13)
-                    # dx_i = t14 + t3 * rstd_value
-                    dx_i = fma(t3, rstd_value, t14)
-                    # t16 = t2 * rstd_value
-                    t16 = t2 * rstd_value
+                    # t2 = t1 * weight
+                    t2 = t1 * weight_i
+                    # t5 = t2 - t4
+                    t5 = t2 - t4
+                    x_i = load_partial(x_row, i, left, 8)
+                    # t6 = x - mu_high_value
+                    t6 = x_i - mu_high_value
+                    # t7 = t6 - mu_low_value
+                    t7 = t6 - mu_low_value
+                    # dx_i = t5 + t7 * t14
+                    dx_i = fma(t7, t14, t5)
                     store_partial(dx_row, i, left, dx_i)
                     dweight_sum = load_partial(sums, i, left, 8)
-                    store_partial(sums, i, left, fma(dy_i, t16, dweight_sum))
+                    store_partial(sums, i, left, fma(t1, t7, dweight_sum))
                     dbias_sum = load_partial(sums, i + 13, left, 8)
                     store_partial(sums, i + 13, left, dbias_sum + dy_i)
             else:
                 for i in range(0, 8, 8):
-                    x_i = load(x_row, i, 8)
-                    # t1 = x - mu_high_value
-                    t1 = x_i - mu_high_value
-                    # t2 = t1 - mu_low_value
-                    t2 = t1 - mu_low_value
                     dy_i = load(dy_row, i, 8)
+                    # t1 = dy * rstd_value
+                    t1 = dy_i * rstd_value
                     weight_i = load(weight, i, 8)
-                    # t3 = dy * weight
-                    t3 = dy_i * weight_i
-                    # t14 = t2 * t9 - t13
-                    t14 = fma(t2, t9, -t13)
-                    # dx_i = t14 + t3 * rstd_value
-                    dx_i = fma(t3, rstd_value, t14)
-                    # t16 = t2 * rstd_value
-                    t16 = t2 * rstd_value
+                    # t2 = t1 * weight
+                    t2 = t1 * weight_i
+                    # t5 = t2 - t4
+                    t5 = t2 - t4
+                    x_i = load(x_row, i, 8)
+                    # t6 = x - mu_high_value
+                    t6 = x_i - mu_high_value
+                    # t7 = t6 - mu_low_value
+                    t7 = t6 - mu_low_value
+                    # dx_i = t5 + t7 * t14
+                    dx_i = fma(t7, t14, t5)
                     store(dx_row, i, dx_i)
                     dweight_sum = load(sums, i, 8)
-                    store(sums, i, fma(dy_i, t16, dweight_sum))
+                    store(sums, i, fma(t1, t7, dweight_sum))
                     dbias_sum = load(sums, i + 13, 8)
                     store(sums, i + 13, dbias_sum + dy_i)
                 i = 8
-                x_i = load_partial(x_row, i, 5, 8)
-                # t1 = x - mu_high_value
-                t1 = x_i - mu_high_value
-                # t2 = t1 - mu_low_value
-                t2 = t1 - mu_low_value
                 dy_i = load_partial(dy_row, i, 5, 8)
+                # t1 = dy * rstd_value
+                t1 = dy_i * rstd_value
                 weight_i = load_partial(weight, i, 5, 8)
-                # t3 = dy * weight
-                t3 = dy_i * weight_i
-                # t14 = t2 * t9 - t13
-                t14 = fma(t2, t9, -t13)
-                # dx_i = t14 + t3 * rstd_value
-                dx_i = fma(t3, rstd_value, t14)
-                # t16 = t2 * rstd_value
-                t16 = t2 * rstd_value
+                # t2 = t1 * weight
+                t2 = t1 * weight_i
+                # t5 = t2 - t4
+                t5 = t2 - t4
+                x_i = load_partial(x_row, i, 5, 8)
+                # t6 = x - mu_high_value
+                t6 = x_i - mu_high_value
+                # t7 = t6 - mu_low_value
+                t7 = t6 - mu_low_value
+                # dx_i = t5 + t7 * t14
+                dx_i = fma(t7, t14, t5)
                 store_partial(dx_row, i, 5, dx_i)
                 dweight_sum = load_partial(sums, i, 5, 8)
-                store_partial(sums, i, 5, fma(dy_i, t16, dweight_sum))
+                store_partial(sums, i, 5, fma(t1, t7, dweight_sum))
                 dbias_sum = load_partial(sums, i + 13, 5, 8)
                 store_partial(sums, i + 13, 5, dbias_sum + dy_i)
     if streamed:

@@ -36,23 +36,23 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
     for row in range(begin, end):
         x_row = advance(x, row * 1024)
         y_row = advance(y, row * 1024)
-        t2_lanes_total = f64x(0.0, 32)
+        t3_lanes_total = f64x(0.0, 32)
         for start in range(0, 1024, 512):
-            t2_lanes = f32x(0.0, 32)
+            t3_lanes = f32x(0.0, 32)
             for i in range(start, min(start + 512, 1024), 32):
                 x_i = load(x_row, i, 32)
-                # t1 = square(x)
-                t1 = square(x_i)
-                t2_lanes = t2_lanes + t1
-            t2_lanes_total += as_float64(t2_lanes)
-        # t2 = mean[d](t1)
-        t2 = total(t2_lanes_total) / 1024.0
-        # t3 = t2 + 1e-05
-        t3 = t2 + 1e-05
-        # rstd_value = rsqrt(t3)
-        rstd_value = rsqrt(t3)
+                # t2 = square(x)
+                t2 = square(x_i)
+                t3_lanes = t3_lanes + t2
+            t3_lanes_total += as_float64(t3_lanes)
+        # t3 = mean[d](t2)
+        t3 = total(t3_lanes_total) / 1024.0
+        # t4 = t3 + 1e-05
+        t4 = t3 + 1e-05
+        # rstd_value = rsqrt(t4)
+        rstd_value = rsqrt(t4)
         rstd_value_f32 = as_float32(rstd_value)
-        ordinary = is_finite(t2) and is_moderate(rstd_value)
+        ordinary = is_finite(t3) and is_moderate(rstd_value)
         if ordinary:
             if streamed:
                 start = min(elements_to_boundary(y_row, 32), 1024)
@@ -61,62 +61,62 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
                 if start > 0:
                     i = 0
                     x_i = load_partial(x_row, i, start, 16)
-                    # t4 = x * rstd_value
-                    t4 = x_i * rstd_value_f32
                     weight_i = load_partial(weight, i, start, 16)
-                    # y_i = t4 * weight
-                    y_i = t4 * weight_i
+                    # t1 = x * weight
+                    t1 = x_i * weight_i
+                    # y_i = t1 * rstd_value
+                    y_i = t1 * rstd_value_f32
                     store_partial(y_row, i, start, y_i)
                 for i in range(start, stop, 16):
                     prefetch(x_row, i + 1024, 16)
                     x_i = load(x_row, i, 16)
-                    # t4 = x * rstd_value
-                    t4 = x_i * rstd_value_f32
                     weight_i = load(weight, i, 16)
-                    # y_i = t4 * weight
-                    y_i = t4 * weight_i
+                    # t1 = x * weight
+                    t1 = x_i * weight_i
+                    # y_i = t1 * rstd_value
+                    y_i = t1 * rstd_value_f32
                     stream(y_row, i, y_i, 32)
                 if left > 0:
                     i = stop
                     x_i = load_partial(x_row, i, left, 16)
-                    # t4 = x * rstd_value
-                    t4 = x_i * rstd_value_f32
                     weight_i = load_partial(weight, i, left, 16)
-                    # y_i = t4 * weight
-                    y_i = t4 * weight_i
+                    # t1 = x * weight
+                    t1 = x_i * weight_i
+                    # y_i = t1 * rstd_value
+                    y_i = t1 * rstd_value_f32
                     store_partial(y_row, i, left, y_i)
             else:
                 for i in range(0, 1024, 16):
                     x_i = load(x_row, i, 16)
-                    # t4 = x * rstd_value
-                    t4 = x_i * rstd_value_f32
                     weight_i = load(weight, i, 16)
-                    # y_i = t4 * weight
-                    y_i = t4 * weight_i
+                    # t1 = x * weight
+                    t1 = x_i * weight_i
+                    # y_i = t1 * rstd_value
+                    y_i = t1 * rstd_value_f32
                     store(y_row, i, y_i)
         else:
-            t2_wide_lanes_total = f64x(0.0, 4)
+            t3_wide_lanes_total = f64x(0.0, 4)
             for start in range(0, 1024, 64):
-                t2_wide_lanes = f64x(0.0, 4)
+                t3_wide_lanes = f64x(0.0, 4)
                 for i in range(start, min(start + 64, 1024), 4):
                     x_wide = as_float64(load(x_row, i, 4))
-                    # t1 = square(x)
-                    t1_wide = square(x_wide)
-                    t2_wide_lanes = t2_wide_lanes + t1_wide
-                t2_wide_lanes_total += as_float64(t2_wide_lanes)
-            # t2 = mean[d](t1)
-            t2 = total(t2_wide_lanes_total) / 1024.0
-            # t3 = t2 + 1e-05
-            t3 = t2 + 1e-05
-            # rstd_value = rsqrt(t3)
-            rstd_value = rsqrt(t3)
+                    # t2 = square(x)
+                    t2_wide = square(x_wide)
+                    t3_wide_lanes = t3_wide_lanes + t2_wide
+                t3_wide_lanes_total += as_float64(t3_wide_lanes)
+            # t3 = mean[d](t2)
+            t3 = total(t3_wide_lanes_total) / 1024.0
+            # t4 = t3 + 1e-05
+            t4 = t3 + 1e-05
+            # rstd_value = rsqrt(t4)
+            rstd_value = rsqrt(t4)
             for i in range(0, 1024, 4):
                 x_wide = as_float64(load(x_row, i, 4))
-                # t4 = x * rstd_value
-                t4_wide = x_wide * rstd_value
                 weight_wide = as_float64(load(weight, i, 4))
-                # y_i = t4 * weight
-                y_wide = t4_wide * weight_wide
+                # t1 = x * weight
+                t1_wide = x_wide * weight_wide
+                # y_i = t1 * rstd_value
+                y_wide = t1_wide * rstd_value
                 store(y_row, i, y_wide)
         if keep:
             write(rstd, row, rstd_value)
@@ -136,30 +136,30 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
             dy_row = advance(dy, row * 1024)
             dx_row = advance(dx, row * 1024)
             rstd_value = read(rstd, row)
-            # t6 = square(rstd_value)
-            t6 = square(rstd_value)
-            t4_lanes_total = f64x(0.0, 32)
+            # t5 = square(rstd_value)
+            t5 = square(rstd_value)
+            t3_lanes_total = f64x(0.0, 32)
             for start in range(0, 1024, 512):
-                t4_lanes = f32x(0.0, 32)
+                t3_lanes = f32x(0.0, 32)
                 for i in range(start, min(start + 512, 1024), 32):
                     dy_i = load(dy_row, i, 32)
-                    weight_i = load(weight, i, 32)
-                    # t1 = dy * weight
-                    t1 = dy_i * weight_i
                     x_i = load(x_row, i, 32)
-                    t4_lanes = fma(t1, x_i, t4_lanes)
-                t4_lanes_total += as_float64(t4_lanes)
-            # t4 = sum[d](t1 * x)
-            t4 = total(t4_lanes_total)
-            # t5 = t4 * rstd_value
-            t5 = t4 * rstd_value
-            # t7 = t5 * t6
-            t7 = t5 * t6
-            # t8 = t7 * (-0.0009765625)
-            t8 = t7 * -0.0009765625
+                    weight_i = load(weight, i, 32)
+                    # t1 = x * weight
+                    t1 = x_i * weight_i
+                    t3_lanes = fma(dy_i, t1, t3_lanes)
+                t3_lanes_total += as_float64(t3_lanes)
+            # t3 = sum[d](dy * t1)
+            t3 = total(t3_lanes_total)
+            # t4 = t3 * rstd_value
+            t4 = t3 * rstd_value
+            # t6 = t4 * t5
+            t6 = t4 * t5
+            # t7 = t6 * (-0.0009765625)
+            t7 = t6 * -0.0009765625
+            t7_f32 = as_float32(t7)
             rstd_value_f32 = as_float32(rstd_value)
-            t8_f32 = as_float32(t8)
-            ordinary = is_finite(t4) and is_moderate(rstd_value) and fits_float32(t8)
+            ordinary = is_finite(t3) and fits_float32(t7) and is_moderate(rstd_value)
             if ordinary:
                 if streamed:
                     start = min(elements_to_boundary(dx_row, 32), 1024)
@@ -167,106 +167,96 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
                     left = 1024 - stop
                     if start > 0:
                         i = 0
+                        x_i = load_partial(x_row, i, start, 16)
                         dy_i = load_partial(dy_row, i, start, 16)
                         weight_i = load_partial(weight, i, start, 16)
-                        # t1 = dy * weight
-                        t1 = dy_i * weight_i
-                        # t2 = t1 * rstd_value
-                        t2 = t1 * rstd_value_f32
-                        x_i = load_partial(x_row, i, start, 16)
-                        # dx_i = t2 + x * t8
-                        dx_i = fma(x_i, t8_f32, t2)
-                        # t10 = x * rstd_value
-                        t10 = x_i * rstd_value_f32
+                        # t8 = x * t7
+                        t8 = x_i * t7_f32
+                        # t9 = dy * rstd_value
+                        t9 = dy_i * rstd_value_f32
+                        # dx_i = t8 + t9 * weight
+                        dx_i = fma(t9, weight_i, t8)
                         store_partial(dx_row, i, start, dx_i)
                         dweight_sum = load_partial(sums, i, start, 16)
-                        store_partial(sums, i, start, fma(dy_i, t10, dweight_sum))
+                        store_partial(sums, i, start, fma(t9, x_i, dweight_sum))
                     for i in range(start, stop, 16):
-                        prefetch(dy_row, i + 1024, 16)
                         prefetch(x_row, i + 1024, 16)
+                        prefetch(dy_row, i + 1024, 16)
+                        x_i = load(x_row, i, 16)
                         dy_i = load(dy_row, i, 16)
                         weight_i = load(weight, i, 16)
-                        # t1 = dy * weight
-                        t1 = dy_i * weight_i
-                        # t2 = t1 * rstd_value
-                        t2 = t1 * rstd_value_f32
-                        x_i = load(x_row, i, 16)
-                        # dx_i = t2 + x * t8
-                        dx_i = fma(x_i, t8_f32, t2)
-                        # t10 = x * rstd_value
-                        t10 = x_i * rstd_value_f32
+                        # t8 = x * t7
+                        t8 = x_i * t7_f32
+                        # t9 = dy * rstd_value
+                        t9 = dy_i * rstd_value_f32
+                        # dx_i = t8 + t9 * weight
+                        dx_i = fma(t9, weight_i, t8)
                         stream(dx_row, i, dx_i, 32)
                         dweight_sum = load(sums, i, 16)
-                        store(sums, i, fma(dy_i, t10, dweight_sum))
+                        store(sums, i, fma(t9, x_i, dweight_sum))
                     if left > 0:
                         i = stop
+                        x_i = load_partial(x_row, i, left, 16)
                         dy_i = load_partial(dy_row, i, left, 16)
                         weight_i = load_partial(weight, i, left, 16)
-                        # t1 = dy * weight
-                        t1 = dy_i * weight_i
-                        # t2 = t1 * rstd_value
-                        t2 = t1 * rstd_value_f32
-                        x_i = load_partial(x_row, i, left, 16)
-                        # dx_i = t2 + x * t8
-                        dx_i = fma(x_i, t8_f32, t2)
-                        # t10 = x * rstd_value
-                        t10 = x_i * rstd_value_f32
+                        # t8 = x * t7
+                        t8 = x_i * t7_f32
+                        # t9 = dy * rstd_value
+                        t9 = dy_i * rstd_value_f32
+                        # dx_i = t8 + t9 * weight
+                        dx_i = fma(t9, weight_i, t8)
                         store_partial(dx_row, i, left, dx_i)
                         dweight_sum = load_partial(sums, i, left, 16)
-                        store_partial(sums, i, left, fma(dy_i, t10, dweight_sum))
+                        store_partial(sums, i, left, fma(t9, x_i, dweight_sum))
                 else:
                     for i in range(0, 1024, 16):
+                        x_i = load(x_row, i, 16)
                         dy_i = load(dy_row, i, 16)
                         weight_i = load(weight, i, 16)
-                        # t1 = dy * weight
-                        t1 = dy_i * weight_i
-                        # t2 = t1 * rstd_value
-                        t2 = t1 * rstd_value_f32
-                        x_i = load(x_row, i, 16)
-                        # dx_i = t2 + x * t8
-                        dx_i = fma(x_i, t8_f32, t2)
-                        # t10 = x * rstd_value
-                        t10 = x_i * rstd_value_f32
+                        # t8 = x * t7
+                        t8 = x_i * t7_f32
+                        # t9 = dy * rstd_value
+                        t9 = dy_i * rstd_value_f32
+                        # dx_i = t8 + t9 * weight
+                        dx_i = fma(t9, weight_i, t8)
                         store(dx_row, i, dx_i)
                         dweight_sum = load(sums, i, 16)
-                        store(sums, i, fma(dy_i, t10, dweight_sum))
+                        store(sums, i, fma(t9, x_i, dweight_sum))
             else:
-                # t6 = square(rstd_value)
-                t6 = square(rstd_value)
-                t4_wide_lanes_total = f64x(0.0, 4)
+                # t5 = square(rstd_value)
+                t5 = square(rstd_value)
+                t3_wide_lanes_total = f64x(0.0, 4)
                 for start in range(0, 1024, 64):
-                    t4_wide_lanes = f64x(0.0, 4)
+                    t3_wide_lanes = f64x(0.0, 4)
                     for i in range(start, min(start + 64, 1024), 4):
                         dy_wide = as_float64(load(dy_row, i, 4))
-                        weight_wide = as_float64(load(weight, i, 4))
-                        # t1 = dy * weight
-                        t1_wide = dy_wide * weight_wide
                         x_wide = as_float64(load(x_row, i, 4))
-                        t4_wide_lanes = fma(t1_wide, x_wide, t4_wide_lanes)
-                    t4_wide_lanes_total += as_float64(t4_wide_lanes)
-                # t4 = sum[d](t1 * x)
-                t4 = total(t4_wide_lanes_total)
-                # t5 = t4 * rstd_value
-                t5 = t4 * rstd_value
-                # t7 = t5 * t6
-                t7 = t5 * t6
-                # t8 = t7 * (-0.0009765625)
-                t8 = t7 * -0.0009765625
+                        weight_wide = as_float64(load(weight, i, 4))
+                        # t1 = x * weight
+                        t1_wide = x_wide * weight_wide
+                        t3_wide_lanes = fma(dy_wide, t1_wide, t3_wide_lanes)
+                    t3_wide_lanes_total += as_float64(t3_wide_lanes)
+                # t3 = sum[d](dy * t1)
+                t3 = total(t3_wide_lanes_total)
+                # t4 = t3 * rstd_value
+                t4 = t3 * rstd_value
+                # t6 = t4 * t5
+                t6 = t4 * t5
+                # t7 = t6 * (-0.0009765625)
+                t7 = t6 * -0.0009765625
                 for i in range(0, 1024, 4):
+                    x_wide = as_float64(load(x_row, i, 4))
                     dy_wide = as_float64(load(dy_row, i, 4))
                     weight_wide = as_float64(load(weight, i, 4))
-                    # t1 = dy * weight
-                    t1_wide = dy_wide * weight_wide
-                    # t2 = t1 * rstd_value
-                    t2_wide = t1_wide * rstd_value
-                    x_wide = as_float64(load(x_row, i, 4))
-                    # dx_i = t2 + x * t8
-                    dx_wide = fma(x_wide, t8, t2_wide)
-                    # t10 = x * rstd_value
-                    t10_wide = x_wide * rstd_value
+                    # t8 = x * t7
+                    t8_wide = x_wide * t7
+                    # t9 = dy * rstd_value
+                    t9_wide = dy_wide * rstd_value
+                    # dx_i = t8 + t9 * weight
+                    dx_wide = fma(t9_wide, weight_wide, t8_wide)
                     store(dx_row, i, dx_wide)
                     dweight_sum_wide = as_float64(load(sums, i, 4))
-                    store(sums, i, fma(dy_wide, t10_wide, dweight_sum_wide))
+                    store(sums, i, fma(t9_wide, x_wide, dweight_sum_wide))
     if streamed:
         fence()
     return 0
