@@ -3,8 +3,8 @@
     python benchmarks/compare.py [--torch PYTHON] [--threads 1,2] [--json FILE]
 
 Every contender runs in processes of its own (two OpenMP pools in one process fight over the cores), which are
-started in turn, ``--rounds`` times; a figure is the median over rounds of each process' median, with the least and
-the largest beside it. ``--torch`` names a Python that has PyTorch; without PyTorch its columns stay empty.
+started in turn, ``--rounds`` times; a figure is the median over rounds of each process' median, with the
+least and the largest beside it. ``--torch`` names a Python that has PyTorch; without it that column is empty.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ light = not {{"numba", "llvmlite"}} & set(sys.modules)
 target = np.empty_like(small)
 calls = 20000
 result = {{"import ms": imported * 1e3, "first call ms": first * 1e3, "first call is a cache hit": light}}
-result["call 1x64 out= ns"] = 1e3 * median_us(lambda: lnc.layer_norm(small, weight, bias, out=target), 9, calls)
+into = lambda: lnc.layer_norm(small, weight, bias, out=target)
+result["call 1x64 out= ns"] = 1e3 * median_us(into, 9, calls)
 result["call 1x64 ns"] = 1e3 * median_us(lambda: lnc.layer_norm(small, weight, bias), 9, calls)
 rng = np.random.default_rng(0)
 x, dy = (rng.standard_normal(({ROWS}, {FEATURES}), np.float32) for _ in "xd")
@@ -72,7 +73,8 @@ result = {{}}
 small, weight, bias = torch.ones(1, 64), torch.ones(64), torch.zeros(64)
 with torch.no_grad():
     result["call 1x64 ns"] = 1e3 * median_us(lambda: F(small, (64,), weight, bias), 9, 5000)
-x, w, b = (torch.randn(*shape, requires_grad=True) for shape in (({ROWS}, {FEATURES}), ({FEATURES},), ({FEATURES},)))
+x = torch.randn({ROWS}, {FEATURES}, requires_grad=True)
+w, b = (torch.randn({FEATURES}, requires_grad=True) for _ in "wb")
 dy = torch.randn({ROWS}, {FEATURES})
 with torch.no_grad():
     result["forward us"] = median_us(lambda: F(x, ({FEATURES},), w, b))
