@@ -33,7 +33,16 @@ from lncompile.language import (
     where,
 )
 from lncompile.norm import Norm, norm
-from lncompile.norms import layer_norm, rms_norm
+from lncompile.norms import (
+    add_layer_norm,
+    add_rms_norm,
+    dyt,
+    l2_norm,
+    layer_norm,
+    log_softmax,
+    rms_norm,
+    softmax,
+)
 
 __version__ = "0.1.0"
 
@@ -43,14 +52,19 @@ __all__ = [
     "LncError",
     "Norm",
     "abs",
+    "add_layer_norm",
+    "add_rms_norm",
     "cast",
     "compile",
+    "dyt",
     "erf",
     "exp",
     "gelu",
     "get_num_threads",
+    "l2_norm",
     "layer_norm",
     "log",
+    "log_softmax",
     "max",
     "maximum",
     "mean",
@@ -62,6 +76,7 @@ __all__ = [
     "set_num_threads",
     "sigmoid",
     "silu",
+    "softmax",
     "sqrt",
     "square",
     "sum",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lncompile.language import mean, rsqrt, square
+from lncompile.language import exp, log, max, maximum, mean, rsqrt, sqrt, square, sum, tanh
 from lncompile.norm import norm
 
 
@@ -12,7 +12,7 @@ from lncompile.norm import norm
 def layer_norm(x: Any, weight: Any = 1.0, bias: Any = 0.0, *, eps: float = 1e-5) -> Any:
     """Layer normalization (Ba, Kiros, Hinton 2016, arXiv 1607.06450, equations 3 and 4).
 
-    x [... d] float32 or float64; weight and bias [d]; y like x. The papers's σ has no ``eps``; it is
+    x [... d] float32 or float64; weight and bias [d]; y like x. The paper's σ has no ``eps``; it is
     inside the root here, as in the authors' code and in torch.
     """
     mu = mean(x)
@@ -30,3 +30,67 @@ def rms_norm(x: Any, weight: Any = 1.0, *, eps: float = 1e-5, weight_offset: flo
     """
     rstd = rsqrt(mean(square(x)) + eps)
     return x * rstd * (weight + weight_offset)
+
+
+@norm("... [d]", residual="... d", weight="d", bias="d")
+def add_layer_norm(x: Any, residual: Any, weight: Any = 1.0, bias: Any = 0.0, *, eps: float = 1e-5) -> Any:
+    """Layer normalization of x + residual, as between the blocks of a transformer (arXiv 1706.03762, 5.4).
+
+    x and residual [... d]; weight and bias [d]. Returns y and the sum, both like x.
+    """
+    added = x + residual
+    mu = mean(added)
+    var = mean(square(added - mu))
+    rstd = rsqrt(var + eps)
+    return (added - mu) * rstd * weight + bias, added
+
+
+@norm("... [d]", residual="... d", weight="d")
+def add_rms_norm(
+    x: Any, residual: Any, weight: Any = 1.0, *, eps: float = 1e-5, weight_offset: float = 0.0
+) -> Any:
+    """RMS normalization of x + residual (arXiv 1910.07467).
+
+    x and residual [... d]; weight [d]. Returns y and the sum, both like x.
+    """
+    added = x + residual
+    rstd = rsqrt(mean(square(added)) + eps)
+    return added * rstd * (weight + weight_offset), added
+
+
+@norm("... [d]")
+def l2_norm(x: Any, *, eps: float = 1e-12) -> Any:
+    """x over its length, as ``torch.nn.functional.normalize``: a length below ``eps`` counts as ``eps``.
+
+    x [... d]; y like x.
+    """
+    return x / maximum(sqrt(sum(square(x))), eps)
+
+
+@norm("... [d]")
+def softmax(x: Any) -> Any:
+    """exp(x) over its sum (Bridle 1990), shifted by the largest element so that nothing overflows.
+
+    x [... d]; y like x.
+    """
+    e = exp(x - max(x))
+    return e / sum(e)
+
+
+@norm("... [d]")
+def log_softmax(x: Any) -> Any:
+    """The logarithm of :func:`softmax`, without the exponential's loss of small values.
+
+    x [... d]; y like x.
+    """
+    shifted = x - max(x)
+    return shifted - log(sum(exp(shifted)))
+
+
+@norm("... [d]", alpha="", weight="d", bias="d")
+def dyt(x: Any, alpha: Any, weight: Any = 1.0, bias: Any = 0.0) -> Any:
+    """Dynamic tanh (Zhu, Chen, He, LeCun, Liu 2025, arXiv 2503.10622, equation 1): no statistics at all.
+
+    x [... d]; alpha one number, an array without dimensions; weight and bias [d]; y like x.
+    """
+    return tanh(alpha * x) * weight + bias
