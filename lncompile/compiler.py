@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lncompile import __version__, interface
 from lncompile.backends.cpu.target import CpuTarget
 from lncompile.cache import Artifact
-from lncompile.emit.lower import Lowered, Request, fingerprint, lower
+from lncompile.digest import short_digest
+from lncompile.emit.lower import Lowered, Request, lower
 from lncompile.errors import LncValueError
 from lncompile.ir import Program
 from lncompile.passes import Pair, run_passes
@@ -22,8 +24,8 @@ from lncompile.printer import show
 from lncompile.schedule.cpu import RowsSchedule, heuristic
 from lncompile.verify import verify
 
-#: Stages by name, in order, and what a file that holds one ends in.
-STAGES = {"ir": "txt", "grad": "txt", "schedule": "txt", "source": "py", "llvm": "ll", "asm": "s"}
+if TYPE_CHECKING:
+    from lncompile.backends.cpu.pipeline import Built
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,20 @@ class Compilation:
         }
 
     @cached_property
-    def _optimised(self):  # type: ignore[no-untyped-def]
-        from lncompile.backends.cpu.entry import entry_ir
-        from lncompile.backends.cpu.frontend import raw_ir
+    def _optimised(self) -> Built:
         from lncompile.backends.cpu.pipeline import optimise
 
-        offered = self.lowered.interface
-        modules = [raw_ir(self.lowered, self.target), entry_ir(offered.forward), entry_ir(offered.backward)]
         replaced = _override(self.program.name, "llvm")
-        return optimise(modules if replaced is None else [replaced], self.exports, self.target)
+        modules = self._modules() if replaced is None else [replaced]
+        return optimise(modules, self.exports, self.target)
+
+    def _modules(self) -> list[str]:
+        """LLVM IR of the kernels, and of the entry points of both phases."""
+        from lncompile.backends.cpu.entry import entry_ir
+        from lncompile.backends.cpu.frontend import raw_ir
+
+        offered = self.lowered.interface
+        return [raw_ir(self.lowered, self.target), entry_ir(offered.forward), entry_ir(offered.backward)]
 
     @property
     def exports(self) -> list[str]:
@@ -87,7 +94,7 @@ class Compilation:
 
     def artifact(self) -> Artifact:
         """Compile; also writes every stage to ``LNCOMPILE_DUMP`` where that is set."""
-        library = self._optimised.library(self.exports, f"lnc_{fingerprint(self.lowered.source)}.so")
+        library = self._optimised.library(self.exports, f"lnc_{short_digest(self.lowered.source)}.so")
         meta = {
             "norm": self.program.name,
             "target": self.target.name,
@@ -104,21 +111,21 @@ class Compilation:
         """Write every stage to ``directory``, as ``NORM.STAGE.EXTENSION``."""
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in self.stages().items():
-            path = directory / f"{self.program.name}.{name}.{STAGES[name]}"
+            path = directory / f"{self.program.name}.{name}.{interface.STAGES[name]}"
             path.write_text(text(), encoding="utf-8")
 
 
 def override_digest(norm: str) -> Mapping[str, str]:
     """What ``LNCOMPILE_OVERRIDE`` replaces for a norm, as part of the key: the hash of each file."""
     found = {stage: _override(norm, stage) for stage in ("source", "llvm")}
-    return {stage: fingerprint(text) for stage, text in found.items() if text is not None}
+    return {stage: short_digest(text) for stage, text in found.items() if text is not None}
 
 
 def _override(norm: str, stage: str) -> str | None:
     directory = os.environ.get("LNCOMPILE_OVERRIDE")
     if not directory:
         return None
-    path = Path(directory) / f"{norm}.{stage}.{STAGES[stage]}"
+    path = Path(directory) / f"{norm}.{stage}.{interface.STAGES[stage]}"
     if not path.exists():
         return None
     try:

@@ -14,3 +14,8 @@ except ImportError:
 def digest(data: bytes) -> str:
     """The SHA-256 of ``data`` in hexadecimal."""
     return str(sha256(data).hexdigest())
+
+
+def short_digest(text: str) -> str:
+    """A short name for a text: 64 bits of its digest."""
+    return digest(text.encode())[:16]

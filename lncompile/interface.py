@@ -15,6 +15,9 @@ from typing import Any, Literal, NamedTuple
 
 Role = Literal["input", "absent", "output", "saved", "cotangent", "gradient", "workspace"]
 
+#: The stages of a compilation that can be shown, in order, and what a file that holds one ends in.
+STAGES = {"ir": "txt", "grad": "txt", "schedule": "txt", "source": "py", "llvm": "ll", "asm": "s"}
+
 #: Roles that a call writes to.
 WRITTEN: frozenset[Role] = frozenset({"output", "saved", "gradient", "workspace"})
 

@@ -22,7 +22,6 @@ from lncompile.errors import LncError, LncTypeError, LncValueError
 if TYPE_CHECKING:
     from lncompile import ir
 
-Number = float | int | bool
 _NUMBERS = (int, float, np.integer, np.floating, np.bool_)
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from lncompile.compiler import Compilation
     from lncompile.ir import Program
 
-STAGES = ("ir", "grad", "schedule", "source", "llvm", "asm")
-
 #: Counts changes of what entry points expect of the process beside the table's slots.
 _ABI = 1
 
@@ -154,7 +152,7 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
         made.append(compilation())
         return made[0].artifact()
 
-    stages = LazyStages(STAGES, stage)
+    stages = LazyStages(tuple(interface.STAGES), stage)
     if 0 in sizes.values():
         from lncompile.empty import empty_kernel
 

@@ -16,7 +16,7 @@ import lncompile as lnc
 from lncompile import __version__, cache_tools
 from lncompile.backends.cpu.target import TARGETS
 from lncompile.cli import main
-from lncompile.specialize import STAGES
+from lncompile.interface import STAGES
 
 Run = Callable[..., Result]
 

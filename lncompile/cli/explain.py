@@ -11,8 +11,8 @@ from lncompile.ahead import compile
 from lncompile.cli import loader, options
 from lncompile.cli.output import console, json_option, print_code, print_json, status
 from lncompile.errors import LncError
+from lncompile.interface import STAGES
 from lncompile.norm import dispatcher_of
-from lncompile.specialize import STAGES
 
 _LEXERS = {"source": "python", "llvm": "llvm", "asm": "gas"}
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import prod
 
 from lncompile import axes as ax
-from lncompile.digest import digest
 from lncompile.emit import standins
 from lncompile.emit.layout import LIMIT, fitted
 from lncompile.emit.names import legal
@@ -221,8 +220,3 @@ def _require_rows(program: Program, request: Request) -> None:
             raise LncValueError(
                 f"{array.name}: its axes {' '.join(array.dims)} stand in another order than in the pattern"
             )
-
-
-def fingerprint(text: str) -> str:
-    """A short name for a text."""
-    return digest(text.encode())[:16]

@@ -13,7 +13,8 @@ from numba.core.types.misc import CPointer
 
 from lncompile.backends.cpu import floating_point, intrinsics
 from lncompile.backends.cpu.target import CpuTarget
-from lncompile.emit.lower import Function, Lowered, fingerprint
+from lncompile.digest import short_digest
+from lncompile.emit.lower import Function, Lowered
 
 _SCALARS = {"float32": types.float32, "float64": types.float64}
 
@@ -70,7 +71,7 @@ def raw_ir(lowered: Lowered, target: CpuTarget) -> str:
 
 def _executed(source: str) -> dict[str, Any]:
     """The module's functions, over the intrinsics instead of the stand-ins."""
-    path = f"<lncompile {fingerprint(source)}>"
+    path = f"<lncompile {short_digest(source)}>"
     linecache.cache[path] = (len(source), None, source.splitlines(keepends=True), path)
     namespace: dict[str, Any] = {}
     exec(compile(source, path, "exec"), namespace)
