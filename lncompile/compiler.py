@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from lncompile.errors import LncValueError
 from lncompile.ir import Program
 from lncompile.passes import Pair, run_passes
 from lncompile.printer import show
-from lncompile.schedule.cpu import RowsSchedule, heuristic
+from lncompile.schedule.cpu import Schedule, heuristic
 from lncompile.verify import verify
 
 if TYPE_CHECKING:
@@ -46,17 +46,16 @@ class Compilation:
         return run_passes(verify(self.program), verify)
 
     @cached_property
-    def schedule(self) -> RowsSchedule:
+    def schedule(self) -> Schedule:
         """How the loops are laid out."""
-        forward = self.pair.forward
-        return heuristic(forward.count(forward.features), forward.compute, self.target.vector_bytes)
+        return heuristic(self.pair.forward, self.target.vector_bytes)
 
     @cached_property
     def lowered(self) -> Lowered:
         """The emitted source and its interface."""
         lowered = lower(self.pair, self.schedule, self.request)
         replaced = _override(self.program.name, "source")
-        return lowered if replaced is None else Lowered(replaced, lowered.interface, lowered.functions)
+        return lowered if replaced is None else replace(lowered, source=replaced)
 
     def stages(self) -> dict[str, Callable[[], str]]:
         """Every stage as text, computed on demand; the same bytes in every process."""

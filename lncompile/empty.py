@@ -57,10 +57,7 @@ class _Interpreted:
 
 def empty_kernel(signature: Signature, compilation: Compilation, stages: Mapping[str, str]) -> Kernel:
     """A kernel that interprets: the same interface, no library."""
-    from lncompile.emit.names import legal
-
-    offered = compilation.lowered.interface
-    pair = legal(compilation.pair)
+    offered, pair = compilation.lowered.interface, compilation.lowered.pair
     return Kernel(
         signature,
         offered,

@@ -6,7 +6,7 @@ takes 0.4 ms, a named tuple 0.08.) The C functions all have the same form::
 
     int32_t NAME(void *buffer_0, ..., int64_t size_0, ..., int64_t begin, int64_t end);
 
-and do the units ``begin <= i < end`` of ``0 .. extent``; cutting the extent in any way gives the same bits.
+and do the units ``begin <= i < end`` of all; cutting them in any way gives the same bits.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Buffer(NamedTuple):
     one-dimensional, its single dim a C expression over the names of sizes (its number of elements).
     An ``optional`` buffer that is None, or left out at the end, is passed as NULL. One of role ``absent``
     keeps the place of an argument that the code does without: it takes None alone, and no call has it.
+    ``axes`` are the names of all axes in the dimensions, also of those with a fixed size.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Buffer(NamedTuple):
     dims: tuple[int | str, ...]
     of: str | None = None
     optional: bool = False
+    axes: tuple[str, ...] = ()
 
 
 class Size(NamedTuple):
@@ -49,23 +51,17 @@ class Size(NamedTuple):
     factor: int = 1
 
 
-class Extent(NamedTuple):
-    """The number of units of a call: ceil(size / per_unit), ``size`` a ``Size`` by name or a fixed number."""
-
-    size: str | int
-    per_unit: int = 1
-
-
 class Call(NamedTuple):
     """One C function: pointers in order of ``buffers``, then every size of the phase, then begin and end.
 
-    ``unit_work`` is the number of elements that one unit touches: what decides between serial and threads.
+    ``units`` is the number of units, and ``unit_work`` the number of elements that one touches, which decides
+    between serial and threads: C expressions over the names of sizes.
     """
 
     function: str
     buffers: tuple[str, ...]
-    extent: Extent
-    unit_work: int
+    units: str
+    unit_work: str
 
 
 class Phase(NamedTuple):
@@ -107,17 +103,17 @@ def _plain(phase: Phase) -> dict[str, Any]:
         "entry": phase.entry,
         "buffers": [buffer._asdict() for buffer in phase.buffers],
         "sizes": [size._asdict() for size in phase.sizes],
-        "calls": [call._asdict() | {"extent": call.extent._asdict()} for call in phase.calls],
+        "calls": [call._asdict() for call in phase.calls],
     }
 
 
 def _phase(data: dict[str, Any]) -> Phase:
     return Phase(
         data["entry"],
-        tuple(Buffer(**buffer | {"dims": tuple(buffer["dims"])}) for buffer in data["buffers"]),
-        tuple(Size(**size | {"axes": tuple(size["axes"])}) for size in data["sizes"]),
         tuple(
-            Call(**call | {"buffers": tuple(call["buffers"]), "extent": Extent(**call["extent"])})
-            for call in data["calls"]
+            Buffer(**buffer | {"dims": tuple(buffer["dims"]), "axes": tuple(buffer["axes"])})
+            for buffer in data["buffers"]
         ),
+        tuple(Size(**size | {"axes": tuple(size["axes"])}) for size in data["sizes"]),
+        tuple(Call(**call | {"buffers": tuple(call["buffers"])}) for call in data["calls"]),
     )

@@ -59,18 +59,22 @@ REDUCE = ("sum", "mean", "max", *MOMENTS)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Input:
-    """An array given to the program; ``dims`` are its axes in their order in memory."""
+    """An array given to the program; ``dims`` are its axes in their order in memory.
+
+    Along the axes ``at_start`` it stands for its first position alone (``passes/offsets.py``).
+    """
 
     name: str
     dims: tuple[str, ...]
     dtype: str
     role: Role = "input"
     of: str | None = None
+    at_start: Axes = frozenset()
     axes: Axes = field(init=False)
     kind: Kind = "real"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "axes", frozenset(self.dims))
+        object.__setattr__(self, "axes", frozenset(self.dims) - self.at_start)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -177,11 +181,20 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A named axis: batch axes have sizes known at the call alone, feature axes when compiling."""
+    """A named axis, and its size where that is known when compiling.
+
+    Feature axes are those that a unit of work runs over: in a program of an equation the axes that
+    statistics are taken over, in a stage of one (``passes/stages.py``) what a kernel loops over. An axis may
+    be a merger of adjacent ``parts`` (``passes/collapse.py``), or count the stretches of ``per`` positions of
+    the axis ``of``.
+    """
 
     name: str
     feature: bool
     size: int | None
+    parts: tuple[Axis, ...] = ()
+    of: Axis | None = None
+    per: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -328,7 +341,7 @@ def _key(node: Node) -> object:
     # Operands by identity: they are interned before their users. Labels do not make values different.
     match node:
         case Input():
-            return ("input", node.name)
+            return ("input", node.name, node.dims, node.at_start)
         case Const():
             return ("const", repr(node.value))
         case Unary():

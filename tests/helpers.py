@@ -22,12 +22,11 @@ from lncompile.dtypes import TABLE
 from lncompile.emit.lower import Lowered, Request, lower
 from lncompile.emit.standins import Pointer
 from lncompile.equation import Equation, read_equation
-from lncompile.interface import Call, Phase
+from lncompile.interface import Phase
 from lncompile.interpret import interpret
 from lncompile.ir import Input, Program, Reduce
 from lncompile.norm import dispatcher_of
 from lncompile.passes import Pair
-from lncompile.passes.stages import stages
 from lncompile.specialize import constants_of
 from lncompile.trace import trace
 
@@ -90,16 +89,8 @@ def run_program(program: Program, arrays: Mapping[str, Any], sizes: Sizes) -> Ar
     return interpret(program, fitted)
 
 
-def run_stages(program: Program, arrays: Mapping[str, Any], sizes: Sizes) -> Arrays:
-    """The same outputs by way of the program for rows and the one that combines their sums."""
-    parts = stages(program)
-    rows = run_program(parts.rows, arrays, sizes) if parts.rows else {}
-    combined = run_program(parts.combine, {**arrays, **rows}, sizes) if parts.combine else {}
-    return {output.name: (rows | combined)[output.name] for output in program.outputs}
-
-
 def run_pair(
-    pair: Pair, arrays: Mapping[str, Any], sizes: Sizes, run: Callable[..., Arrays] = run_stages
+    pair: Pair, arrays: Mapping[str, Any], sizes: Sizes, run: Callable[..., Arrays] = run_program
 ) -> Arrays:
     """Outputs, saved values and gradients of a forward and a backward program."""
     forward = run(pair.forward, arrays, sizes)
@@ -193,7 +184,7 @@ def run_phase(
     module = _module(lowered.source)
     with np.errstate(all="ignore"):
         for call in phase.calls:
-            edges = cut(_units(call, totals))
+            edges = cut(_c_expression(call.units, totals))
             for begin, end in pairwise(edges):
                 buffers = [pointers[name] for name in call.buffers]
                 assert module[call.function](*buffers, *totals.values(), begin, end) == 0
@@ -232,11 +223,6 @@ def _of_role(arrays: Iterable[Any], role: str) -> list[str]:
 
 def _renamed(arrays: Mapping[str, Any], before: list[str], after: list[str]) -> Arrays:
     return {new: arrays[old] for old, new in zip(before, after, strict=True)}
-
-
-def _units(call: Call, totals: Mapping[str, int]) -> int:
-    size = call.extent.size
-    return -(-(totals[size] if isinstance(size, str) else size) // call.extent.per_unit)
 
 
 def _c_expression(text: int | str, names: Mapping[str, int]) -> int:

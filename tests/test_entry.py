@@ -16,7 +16,7 @@ from tiny_phases import ROWS, SCALES, SUMS
 from lncompile.backends.cpu import calls, entry, runtime
 from lncompile.backends.cpu.calls import PhaseRunner
 from lncompile.errors import CompilerBug
-from lncompile.interface import Buffer, Call, Extent, Phase, Size
+from lncompile.interface import Buffer, Call, Phase, Size
 
 Arrays = dict[str, Any]
 RNG = np.random.default_rng(0)
@@ -391,7 +391,7 @@ def test_other_expressions_are_refused(expression: str) -> None:
 
 def test_phases_that_cannot_be_bound_are_refused() -> None:
     x = Buffer("x", "input", "float32", ("b", 4), optional=True)
-    phase = Phase("e", (x,), (Size("b", ("b",)),), (Call("f", ("x",), Extent("b"), 4),))
+    phase = Phase("e", (x,), (Size("b", ("b",)),), (Call("f", ("x",), "b", "4"),))
     with pytest.raises(CompilerBug, match="axes"):
         entry.entry_ir(phase)
     workspace = Buffer("w", "workspace", "float32", ("rows",))

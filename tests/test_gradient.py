@@ -17,12 +17,11 @@ from helpers import (
     program_of,
     run_pair,
     run_program,
-    run_stages,
 )
 
 import lncompile as lnc
 from lncompile.ir import Program
-from lncompile.passes import Pair, run_passes
+from lncompile.passes import Pair
 from lncompile.passes.collapse import collapse
 from lncompile.passes.gradient import gradient
 from lncompile.passes.moments import moments
@@ -247,8 +246,3 @@ class TestEveryPassKeepsTheMeaning:
         joint, arrays, expected = joint_and_arrays(norm)
         pair = Pair(*(verify(collapse(part)) for part in residuals(moments(simplify(joint)))))
         assert_close(run_pair(pair, arrays, SIZES, run_program), expected, SAME)
-
-    def test_stages(self, norm: Any) -> None:
-        _, arrays, expected = joint_and_arrays(norm)
-        pair = run_passes(program_of(norm, SIZES), verify)
-        assert_close(run_pair(pair, arrays, SIZES, run_stages), expected, SAME)

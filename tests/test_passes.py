@@ -17,7 +17,6 @@ from lncompile.passes.gradient import gradient
 from lncompile.passes.moments import moments
 from lncompile.passes.residuals import residuals
 from lncompile.passes.simplify import simplify
-from lncompile.passes.stages import stages
 from lncompile.printer import show
 from lncompile.verify import verify
 
@@ -331,37 +330,6 @@ class TestCollapse:
         assert [array.dims for array in program.inputs] == [("n*m", "h*d"), ("h*d",)]
         assert program.outputs[0].dims == ("n*m", "h*d")
         assert values(program)[0].endswith("= max[h*d](x)")
-
-
-class TestStages:
-    def test_sums_over_rows_are_the_border(self) -> None:
-        backward = pair_of(equation("n [d]", p="d")(lambda x, p: x * p * lnc.mean(p))).backward
-        parts = stages(backward)
-        assert parts.rows is not None
-        assert parts.combine is not None
-        assert [out.role for out in parts.rows.outputs] == ["gradient", "workspace"]
-        assert [axis.name for axis in parts.combine.axes] == ["d"]
-        assert parts.combine.compute == "float64"
-        assert {node.role for node in parts.combine.inputs} == {"input", "workspace"}
-        for stage in (parts.rows, parts.combine):
-            verify(stage)
-
-    def test_a_forward_has_rows_alone(self) -> None:
-        parts = stages(pair_of(lnc.layer_norm).forward)
-        assert parts.rows is not None
-        assert parts.combine is None
-
-    def test_a_norm_of_parameters_alone_is_combined_alone(self) -> None:
-        parts = stages(pair_of(equation("n [d]", p="d")(lambda x, p: lnc.exp(p))).forward)
-        assert parts.rows is None
-        assert parts.combine is not None
-
-    @pytest.mark.parametrize("norm", ALL, ids=lambda norm: norm.__name__)
-    def test_no_row_sized_value_reaches_the_end_and_every_output_is_made_once(self, norm: Any) -> None:
-        for program in (pair_of(norm).forward, pair_of(norm).backward):
-            parts = [stage for stage in (stages(program).rows, stages(program).combine) if stage]
-            made = [out.name for stage in parts for out in verify(stage).outputs if out.role != "workspace"]
-            assert sorted(made) == sorted(out.name for out in program.outputs)
 
 
 @pytest.mark.parametrize("norm", ALL, ids=lambda norm: norm.__name__)

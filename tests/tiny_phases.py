@@ -10,7 +10,7 @@ import llvmlite.binding as llvm
 
 from lncompile.backends.cpu import elf
 from lncompile.backends.cpu.entry import entry_ir
-from lncompile.interface import Buffer, Call, Extent, Phase, Size
+from lncompile.interface import Buffer, Call, Phase, Size
 
 
 def _kernel(name: str, pointers: str, sizes: str, width: str | int, body: str, rows_per_unit: int = 1) -> str:
@@ -67,7 +67,7 @@ ROWS = Phase(
         _buffer("share", "saved", "..."),
     ),
     (Size("rows", ("...",)),),
-    (Call("rows", ("x", "weight", "bias", "y", "mean", "share"), Extent("rows"), 64),),
+    (Call("rows", ("x", "weight", "bias", "y", "mean", "share"), "rows", "64"),),
 )
 
 _ROWS_IR = _kernel(
@@ -97,8 +97,8 @@ SUMS = Phase(
     ),
     (Size("rows", ("b", "...")), Size("b", ("b",)), Size("one", ())),
     (
-        Call("products", ("dy", "x", "dx", "partial"), Extent("rows", 4), 32),
-        Call("sums", ("partial", "dw"), Extent(1), 1),
+        Call("products", ("dy", "x", "dx", "partial"), "(rows + 3) / 4", "32"),
+        Call("sums", ("partial", "dw"), "1", "1"),
     ),
 )
 
@@ -138,7 +138,7 @@ SCALES = Phase(
         _buffer("last", "saved", "n", "...", optional=True),
     ),
     (Size("b", ("b",)), Size("inner", ("...", "n"))),
-    (Call("scales", ("scale", "x", "y"), Extent("b"), 1),),
+    (Call("scales", ("scale", "x", "y"), "b", "1"),),
 )
 
 _SCALES_IR = _kernel(

@@ -1,9 +1,11 @@
-"""Loops over the features of one row: the vectors that a step needs, and the row-sized values it uses.
+"""Loops inside a unit of work: over the steps around the vectors, and over the vectors of a step.
 
-for i in range(0, 1024, 64):
-    x_i = load(x_row, i, 64)
-    # t1 = x - mean_high - mean_low
-    ...
+for c in range(0, 32):
+    x_at = advance(x_row, c * 3136)
+    weight_i = as_float32(read(weight_row, c))
+    for i in range(0, 3136, 64):
+        x_i = load(x_at, i, 64)
+        ...
 """
 
 from __future__ import annotations
@@ -11,33 +13,55 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lncompile.emit.nest import Nest, as_python
 from lncompile.emit.scope import Scope, Width
 from lncompile.emit.templates import fill
-from lncompile.ir import Binary, Const, Input, Node, depending_on, operands, topological
+from lncompile.ir import Binary, Const, Input, Node, Output, depending_on, operands, topological
 
 #: How many elements the last vector holds: a number, the name of one, or None for a whole vector.
 Left = int | str | None
-#: The lines that load a vector of an input under a name.
-Load = Callable[[Input, str, Width, Left], list[str]]
+#: The number of elements that a loop goes over, or the variable that holds it.
+Length = int | str
 
 
 @dataclass
 class Row:
     """How one row is computed: element type and lanes of its loops, and what its lines have settled so far.
 
+    A row is what shares its statistics; where the lanes hold different rows, all of them are one here.
     ``careful`` is the second path, in float64 and with every moment about the mean of the whole row.
     ``conditions`` are the checks under which the first path can be trusted.
     """
 
     scope: Scope
-    features: int
+    nest: Nest
     width: Width
     pivot_lanes: int
     steps_to_total: int
-    load: Load
     careful: bool = False
     conditions: list[str] = field(default_factory=list)
     narrowed: set[Node] = field(default_factory=set)
+
+    @property
+    def length(self) -> Length:
+        """The elements of a step of the loops around the vectors."""
+        loops = self.nest.loops
+        if loops.vector is None or loops.across:
+            return 1
+        length = self.nest.length(loops.vector)
+        return int(length) if length.isdigit() else as_python(length)
+
+    @property
+    def count(self) -> int:
+        """The number of elements of a row, what a mean divides by."""
+        return self.scope.program.count(self.nest.loops.inside)
+
+    @property
+    def rest(self) -> Left:
+        """How many elements a vector of rows side by side holds."""
+        vector = self.nest.vector
+        assert vector is not None
+        return None if vector.size is not None and vector.size % self.width.lanes == 0 else "count"
 
     def narrow(self, roots: list[Node]) -> list[str]:
         """Row-sized operands of the vectors that ``roots`` need, rounded to the loops' type, once each."""
@@ -71,59 +95,149 @@ class Row:
         return factor and scalar not in from_cotangent
 
     def vectors(self, roots: list[Node], width: Width, left: Left) -> list[str]:
-        """One step's vectors, inputs loaded, each value under the IR value that it is."""
+        """One vector of each value that ``roots`` need, inputs loaded, under the IR value that it is."""
         lines = []
         for node in self.scope.vectors_for(roots):
-            if self.scope.is_fused(node):
+            if self.scope.is_fused(node) or (isinstance(node, Input) and not self.scope.is_wide(node)):
                 continue
             name = self.scope.vector_name(node, width)
             if isinstance(node, Input):
-                lines += self.load(node, name, width, left)
+                lines.append(f"{name} = {self._loaded(node, width, left)}")
             else:
                 lines += [self.scope.comment(node), f"{name} = {self.scope.vector_text(node, width)}"]
         return lines
 
-    def loop(self, step: Callable[[Left], list[str]]) -> list[str]:
-        """``step`` for all features."""
-        return over_features(self.features, self.width.lanes, step)
+    def step_start(self, roots: list[Node], written: list[Output] | None = None) -> list[str]:
+        """What one step of the loops around the vectors begins with: pointers, and inputs without lanes."""
+        inputs = [node for node in self.scope.vectors_for(roots) if isinstance(node, Input)]
+        wide = [node for node in inputs if self.scope.is_wide(node) and not node.at_start]
+        lines = self.nest.step_pointers([*wide, *(written or [])])
+        for node in inputs:
+            if not self.scope.is_wide(node):
+                text = self.width.converted(f"read({node.name}, {self._whole_offset(node)})", "float64")
+                lines.append(f"{self.scope.vector_name(node, self.width)} = {text}")
+        return lines
+
+    def _whole_offset(self, node: Input) -> str:
+        return self.nest.offset(node, {*self.nest.unit_axes(node), *self.nest.steps})
+
+    def _loaded(self, node: Input, width: Width, left: Left) -> str:
+        vector = self.nest.loops.vector
+        pointer = self.nest.step_pointer(node)
+        if node.at_start:
+            pointer = f"advance({node.name}, {self._whole_offset(node)})"
+        return loaded(pointer, self.nest.stride(node, vector or ""), width, left, node.dtype)
+
+    def row_value(self, node: Input) -> str:
+        """The expression that loads a row-sized input."""
+        offset = self.nest.offset(node, self.nest.unit_axes(node))
+        vector = self.nest.loops.vector
+        if not self.scope.is_wide(node):
+            return f"read({node.name}, {offset})"
+        pointer = node.name if offset == "0" else f"advance({node.name}, {offset})"
+        return loaded(pointer, self.nest.stride(node, vector or ""), self.width, self.rest, node.dtype)
+
+    def over_steps(self, start: list[str], body: list[str]) -> list[str]:
+        """``body`` for every step of the loops around the vectors, each after ``start``."""
+        lines = [*start, *body]
+        for name in reversed(self.nest.steps):
+            stop = as_python(self.nest.length(name))
+            lines = fill("cpu/units.py", "steps", {"body": lines}, INDEX=self.nest.index(name), STOP=stop)
+        return lines
+
+    def loop(self, roots: list[Node], step: Callable[[Left], list[str]]) -> list[str]:
+        """``step`` for all elements of the row; ``roots`` are the values that it needs."""
+        body = (
+            step(self.rest) if self.nest.loops.across else over_features(self.length, self.width.lanes, step)
+        )
+        return self.over_steps(self.step_start(roots), body)
 
     @property
-    def _in_blocks(self) -> bool:
-        return self.features // self.width.lanes > self.steps_to_total
+    def in_blocks(self) -> bool:
+        """Whether lanes get so many additions that they are added to a float64 total now and then."""
+        if self.width.dtype == "float64" and (self.nest.steps or not isinstance(self.length, int)):
+            return False
+        steps = self.count // self.width.lanes
+        return steps > self.steps_to_total
 
-    def summing_loop(self, sums: list[str], step: Callable[[Left], list[str]]) -> list[str]:
-        """A loop whose steps add to the lanes of ``sums``, from zero; :meth:`total` is what they add up to.
-
-        In a long row lanes are added to a float64 total now and then: thousands of like terms round alike.
-        """
+    def summing_loop(
+        self, roots: list[Node], sums: list[str], step: Callable[[Left], list[str]]
+    ) -> list[str]:
+        """A loop whose steps add to the lanes of ``sums``, from zero; :meth:`total` is their sum."""
         zero = [f"{name} = {self.width.filled('0.0')}" for name in sums]
-        if not (sums and self._in_blocks):
-            return [*zero, *self.loop(step)]
+        if not (sums and self.in_blocks):
+            return [*zero, *self.loop(roots, step)]
         lanes = self.width.lanes
         close = [f"{name}_total += as_float64({name})" for name in sums]
-        left = self.features % lanes
         lines = [f"{name}_total = f64x(0.0, {lanes})" for name in sums]
-        lines += fill(
+        assert isinstance(self.length, int)
+        if not self.nest.steps or self.length // lanes >= self.steps_to_total:
+            body = self._blocks_of_vectors(self.length, zero, step, close)
+            return [*lines, *self.over_steps(self.step_start(roots), body)]
+        return [*lines, *self._blocks_of_steps(roots, zero, step, close)]
+
+    def _blocks_of_vectors(
+        self, length: int, zero: list[str], step: Callable[[Left], list[str]], close: list[str]
+    ) -> list[str]:
+        lanes = self.width.lanes
+        left = length % lanes
+        lines = fill(
             "cpu/features.py",
             "features_in_blocks",
             {"open": zero, "whole": step(None), "close": close},
-            FULL=self.features - left,
+            FULL=length - left,
             LANES=lanes,
             BLOCK=self.steps_to_total * lanes,
         )
         if left:
-            lines += [*zero, f"i = {self.features - left}", *step(left), *close]
+            lines += [*zero, f"i = {length - left}", *step(left), *close]
+        return lines
+
+    def _blocks_of_steps(
+        self, roots: list[Node], zero: list[str], step: Callable[[Left], list[str]], close: list[str]
+    ) -> list[str]:
+        """Short steps: several of them add up before their sums are added to the totals."""
+        assert isinstance(self.length, int)
+        *outer, inner = self.nest.steps
+        per = max(1, self.steps_to_total // -(-self.length // self.width.lanes))
+        body = [*self.step_start(roots), *over_features(self.length, self.width.lanes, step)]
+        holes = {"open": zero, "body": body, "close": close}
+        stop = as_python(self.nest.length(inner))
+        lines = fill(
+            "cpu/units.py", "steps_in_blocks", holes, INDEX=self.nest.index(inner), STOP=stop, BLOCK=per
+        )
+        for name in reversed(outer):
+            stop = as_python(self.nest.length(name))
+            lines = fill("cpu/units.py", "steps", {"body": lines}, INDEX=self.nest.index(name), STOP=stop)
         return lines
 
     def total(self, name: str) -> str:
-        """The expression of what the lanes of ``name`` add up to."""
-        return f"total({name}_total)" if self._in_blocks else f"total({name})"
+        """The expression of what the lanes of ``name`` add up to, for one row or for each of its lanes."""
+        if self.nest.loops.across:
+            return name
+        return f"total({name}_total)" if self.in_blocks else f"total({name})"
+
+    def largest(self, name: str) -> str:
+        """The expression of the largest lane of ``name``, of one row or of each."""
+        return name if self.nest.loops.across else f"largest({name})"
+
+    def kept(self, text: str, left: Left, fill: str = "0.0") -> str:
+        """``text`` with the lanes past the end of the row replaced by ``fill``."""
+        return text if left is None or self.nest.loops.across else f"keep_first({text}, {left}, {fill})"
+
+    def repeated(self, node: Node) -> str:
+        """A value as a vector, also where it is the same in all lanes."""
+        text = self.scope.vector_operand(node, self.width)
+        return text if self.scope.is_wide(node) else self.width.filled(text)
 
 
-def over_features(features: int, lanes: int, step: Callable[[Left], list[str]]) -> list[str]:
-    """``step(left)`` for all features: ``left`` is None for whole vectors, else what the last one holds."""
-    left = features % lanes
-    full = features - left
+def over_features(length: Length, lanes: int, step: Callable[[Left], list[str]]) -> list[str]:
+    """``step(left)`` for all elements: ``left`` is None for whole vectors, else what the last one holds."""
+    if isinstance(length, str):
+        holes = {"whole": step(None), "partial": step("left")}
+        return fill("cpu/features.py", "features_unknown", holes, LENGTH=length, LANES=lanes)
+    left = length % lanes
+    full = length - left
     if not left:
         return fill("cpu/features.py", "features_whole", {"whole": step(None)}, FULL=full, LANES=lanes)
     if not full:
@@ -132,25 +246,26 @@ def over_features(features: int, lanes: int, step: Callable[[Left], list[str]]) 
     return fill("cpu/features.py", "features", holes, FULL=full, LANES=lanes)
 
 
-def loaded(place: str, width: Width, left: Left, dtype: str) -> str:
-    """The expression that loads a vector from ``place``, in the width's type."""
-    text = (
-        f"load({place}, {width.lanes})" if left is None else f"load_partial({place}, {left}, {width.lanes})"
-    )
+def loaded(pointer: str, stride: str, width: Width, left: Left, dtype: str) -> str:
+    """The expression that loads the vector at ``i``, in the width's type."""
+    lanes = width.lanes
+    if stride != "1":
+        count = lanes if left is None else left
+        text = f"gather({pointer}, i, {as_python(stride)}, {count}, {lanes})"
+    elif left is None:
+        text = f"load({pointer}, i, {lanes})"
+    else:
+        text = f"load_partial({pointer}, i, {left}, {lanes})"
     return width.converted(text, dtype)
 
 
-def stored(place: str, text: str, left: Left) -> str:
-    """The line that stores a vector at ``place``."""
-    return f"store({place}, {text})" if left is None else f"store_partial({place}, {left}, {text})"
+def stored(pointer: str, stride: str, text: str, left: Left, lanes: int) -> str:
+    """The line that stores a vector at ``i``."""
+    if stride != "1":
+        return f"scatter({pointer}, i, {as_python(stride)}, {lanes if left is None else left}, {text})"
+    return f"store({pointer}, i, {text})" if left is None else f"store_partial({pointer}, i, {left}, {text})"
 
 
 def prefetched(row: Row, inputs: list[Input], distance: int) -> list[str]:
     """Lines that bring what later steps read into the cache."""
-    return [f"prefetch({node.name}_row, i + {distance}, {row.width.lanes})" for node in inputs]
-
-
-def repeated(row: Row, node: Node) -> str:
-    """A value as a vector, also where it is the same for all features."""
-    text = row.scope.vector_operand(node, row.width)
-    return text if row.scope.is_vector(node) else row.width.filled(text)
+    return [f"prefetch({row.nest.step_pointer(n)}, i + {distance}, {row.width.lanes})" for n in inputs]

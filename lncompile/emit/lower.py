@@ -10,14 +10,14 @@ from lncompile import axes as ax
 from lncompile.emit import standins
 from lncompile.emit.layout import LIMIT, fitted
 from lncompile.emit.names import legal
-from lncompile.emit.once import CombineKernel
-from lncompile.emit.rows import RowsKernel
-from lncompile.errors import LncValueError
-from lncompile.interface import Buffer, Call, Extent, Interface, Phase, Size
-from lncompile.ir import Input, Output, Program
+from lncompile.emit.nest import AxisNames, Nest, product
+from lncompile.emit.stage import StageKernel
+from lncompile.interface import Buffer, Call, Interface, Phase, Size
+from lncompile.ir import Axis, Input, Output, Program
 from lncompile.passes import Pair
-from lncompile.passes.stages import stages
-from lncompile.schedule.cpu import RowsSchedule
+from lncompile.passes.stages import Stage
+from lncompile.schedule.cpu import Schedule
+from lncompile.schedule.plan import plan
 
 _CALLS = re.compile(rf"\b({'|'.join(standins.__all__)})\(")
 
@@ -33,11 +33,12 @@ class Function:
 
 @dataclass(frozen=True)
 class Lowered:
-    """The emitted source, what it offers and the functions in it."""
+    """The emitted source, what it offers, the functions in it, and the programs under its arrays' names."""
 
     source: str
     interface: Interface
     functions: tuple[Function, ...]
+    pair: Pair
 
 
 @dataclass(frozen=True)
@@ -57,98 +58,71 @@ class Request:
     dots: tuple[int, ...] = ()
 
 
-def lower(pair: Pair, schedule: RowsSchedule, request: Request) -> Lowered:
-    """Emit forward and backward kernels of rows programs.
-
-    Raises ``LncError`` for axes that do not form rows: batch axes outside, feature axes inside.
-    """
-    pair = legal(pair)
+def lower(pair: Pair, schedule: Schedule, request: Request) -> Lowered:
+    """Emit the kernels of both programs, one a stage."""
+    pair = legal(pair, frozenset(_words(pair, schedule)))
     stem = f"lnc_{re.sub(r'[^A-Za-z0-9_]', '_', request.norm)}"
     bodies: list[str] = []
     functions: list[Function] = []
     phases = []
     for name, program in (("forward", pair.forward), ("backward", pair.backward)):
-        _require_rows(program, request)
-        calls, extra = _emit_phase(program, schedule, f"{stem}_{name}", bodies, functions)
+        names = AxisNames(program)
+        stages = plan(program, schedule)
+        calls, workspaces = _emit_phase(stages, names, schedule, f"{stem}_{name}", bodies, functions)
         buffers = _argument_buffers(program, request)
         buffers += [_buffer(node, request) for node in program.inputs if node.role != "input"]
         buffers += [_buffer(output, request) for output in program.outputs]
-        rows = Size("rows", *_row_axes(request))
-        phases.append(Phase(f"{stem}_{name}_entry", (*buffers, *extra), (rows,), calls))
+        sizes = tuple(_size(variable, axis, request) for variable, axis in names.sizes.items())
+        phases.append(Phase(f"{stem}_{name}_entry", (*buffers, *workspaces), sizes, calls))
     interface = Interface(request.norm, phases[0], phases[1])
-    return Lowered(_module(request, bodies), interface, tuple(functions))
+    return Lowered(_module(request, bodies), interface, tuple(functions), pair)
+
+
+def _words(pair: Pair, schedule: Schedule) -> set[str]:
+    """What kernels call the indices and sizes of axes."""
+    words: set[str] = set()
+    for program in (pair.forward, pair.backward):
+        names = AxisNames(program)
+        words |= set(names.sizes)
+        for stage in plan(program, schedule):
+            words |= Nest(stage, names).words
+    return words
 
 
 def _emit_phase(
-    program: Program, schedule: RowsSchedule, stem: str, bodies: list[str], functions: list[Function]
+    stages: tuple[Stage, ...],
+    names: AxisNames,
+    schedule: Schedule,
+    stem: str,
+    bodies: list[str],
+    functions: list[Function],
 ) -> tuple[tuple[Call, ...], list[Buffer]]:
-    parts = stages(program)
     calls: list[Call] = []
     workspaces: list[Buffer] = []
-    rows = RowsKernel(parts.rows, schedule) if parts.rows else None
-    if rows:
-        blocks = f"(rows + {schedule.block_rows - 1}) / {schedule.block_rows}"
-        if rows.sums:
-            size = f"{blocks} * {len(rows.sums) * rows.features}"
-            workspaces.append(Buffer("partial", "workspace", program.compute, (size,)))
-        if rows.scalar_sums:
-            workspaces.append(
-                Buffer("partial_scalars", "workspace", "float64", (f"{blocks} * {len(rows.scalar_sums)}",))
-            )
-        extent = Extent("rows", schedule.block_rows) if workspaces else Extent("rows")
-        work = rows.features * extent.per_unit * len(rows.sums or (0,))
-        calls.append(
-            _emit(f"{stem}", rows.program, rows.lines(), workspaces, extent, work, bodies, functions)
-        )
-    if parts.combine:
-        sums = tuple(out.name for out in rows.sums) if rows else ()
-        scalar_sums = tuple(out.name for out in rows.scalar_sums) if rows else ()
-        combine = CombineKernel(parts.combine, sums, scalar_sums, schedule)
-        extent = Extent(combine.tiles)
-        # A tile reads one vector a block; 64 blocks are a usual number.
-        work = schedule.combine_lanes * 64
-        calls.append(
-            _emit(
-                f"{stem}_combine",
-                combine.program,
-                combine.lines(),
-                workspaces,
-                extent,
-                work,
-                bodies,
-                functions,
-            )
-        )
+    for index, stage in enumerate(stages):
+        name = stem if index == 0 else f"{stem}_{index + 1}"
+        kernel = StageKernel(stage, names, schedule)
+        nest = kernel.nest
+        for out in stage.program.outputs:
+            if out.role == "workspace":
+                size = product(nest.size(axis) for axis in nest.whole(out.dims))
+                workspaces.append(Buffer(out.name, "workspace", out.dtype, (size,)))
+        arrays = {array.name: array.dtype for array in stage.program.arrays}
+        sizes = tuple(names.sizes)
+        bodies.append(_function(name, arrays, sizes, kernel.lines()))
+        functions.append(Function(name, tuple(arrays.items()), sizes))
+        calls.append(Call(name, tuple(arrays), nest.units, nest.unit_work))
     return tuple(calls), workspaces
 
 
-def _emit(
-    name: str,
-    program: Program,
-    lines: list[str],
-    workspaces: list[Buffer],
-    extent: Extent,
-    unit_work: int,
-    bodies: list[str],
-    functions: list[Function],
-) -> Call:
-    pointers = [(node.name, node.dtype) for node in program.inputs if node.role != "workspace"]
-    pointers += [(output.name, output.dtype) for output in program.outputs if output.role != "workspace"]
-    pointers += [(buffer.name, buffer.dtype) for buffer in workspaces]
-    parameters = ", ".join([*(pointer for pointer, _ in pointers), "rows", "begin", "end"])
-    head = [f"def {name}({parameters}):"]
+def _function(name: str, arrays: dict[str, str], sizes: tuple[str, ...], lines: list[str]) -> str:
+    numbers = [*sizes, "begin", "end"]
+    head = [f"def {name}({', '.join([*arrays, *numbers])}):"]
     if len(head[0]) > LIMIT:
-        listed = [
-            *(f"    {pointer},  # {dtype}" for pointer, dtype in pointers),
-            "    rows,",
-            "    begin,",
-            "    end,",
-        ]
-        head = [f"def {name}(", *listed, "):"]
+        listed = [f"    {pointer},  # {dtype}" for pointer, dtype in arrays.items()]
+        head = [f"def {name}(", *listed, *(f"    {number}," for number in numbers), "):"]
     body = [part for line in lines for part in fitted("    " + line if line else line)]
-    bodies.append("\n".join([*head, *body, "    return 0"]))
-    functions.append(Function(name, tuple(pointers), ("rows",)))
-    return Call(name, tuple(pointer for pointer, _ in pointers), extent, unit_work)
+    return "\n".join([*head, *body, "    return 0"])
 
 
 def _module(request: Request, bodies: list[str]) -> str:
@@ -172,7 +146,8 @@ def _argument_buffers(program: Program, request: Request) -> list[Buffer]:
     for name, dims, there in request.arguments:
         if there:
             node = next(given)
-            buffers.append(Buffer(node.name, "input", node.dtype, _sized(dims, request)))
+            axes = tuple(name for dim in dims for name in dim)
+            buffers.append(Buffer(node.name, "input", node.dtype, _sized(dims, request), axes=axes))
         else:
             buffers.append(Buffer(name, "absent", "float32", ()))
     return buffers
@@ -184,13 +159,14 @@ def _buffer(array: Input | Output, request: Request) -> Buffer:
     if array.role == "gradient":
         dims = next(dims for name, dims, _ in request.arguments if name == array.of)
     optional = array.role == "saved" and isinstance(array, Output)
-    return Buffer(array.name, array.role, array.dtype, _sized(dims, request), array.of, optional)
+    axes = tuple(name for dim in dims for name in dim)
+    return Buffer(array.name, array.role, array.dtype, _sized(dims, request), array.of, optional, axes)
 
 
 def _sized(dims: tuple[ax.Dim, ...], request: Request) -> tuple[int | str, ...]:
     sized: list[int | str] = []
     for dim in dims:
-        if dim == (ax.ELLIPSIS,) and ax.ELLIPSIS in request.pattern.features:
+        if dim == (ax.ELLIPSIS,) and ax.ELLIPSIS in request.sizes:
             sized += request.dots
         elif all(name in request.sizes for name in dim):
             sized.append(prod(request.sizes[name] for name in dim))
@@ -199,24 +175,8 @@ def _sized(dims: tuple[ax.Dim, ...], request: Request) -> tuple[int | str, ...]:
     return tuple(sized)
 
 
-def _row_axes(request: Request) -> tuple[tuple[str, ...], int]:
-    """The batch axes whose sizes the call tells, and the product of those that are known."""
-    batch = [name for name in request.pattern.axes if name not in request.pattern.features]
-    fixed = prod(request.sizes[name] for name in batch if name in request.sizes)
-    return tuple(name for name in batch if name not in request.sizes), fixed
-
-
-def _require_rows(program: Program, request: Request) -> None:
-    roles = [axis.feature for axis in program.axes]
-    if roles not in ([], [False], [True], [False, True]):
-        axes = " ".join(f"[{axis.name}]" if axis.feature else axis.name for axis in program.axes)
-        raise LncValueError(
-            f"pattern {request.pattern.text!r}: the CPU kernels need all batch axes outside and all feature "
-            f"axes inside, and arguments over all of either; here the axes are {axes}"
-        )
-    order = [axis.name for axis in program.axes]
-    for array in program.arrays:
-        if sorted(array.dims, key=order.index) != list(array.dims):
-            raise LncValueError(
-                f"{array.name}: its axes {' '.join(array.dims)} stand in another order than in the pattern"
-            )
+def _size(variable: str, axis: Axis, request: Request) -> Size:
+    """The size variable of an axis: the parts whose sizes the call tells, and the product of the others."""
+    names = [part.name for part in axis.parts or (axis,)]
+    fixed = prod(request.sizes[name] for name in names if name in request.sizes)
+    return Size(variable, tuple(name for name in names if name not in request.sizes), fixed)

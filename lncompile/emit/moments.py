@@ -47,18 +47,23 @@ def pivot(row: Row, moments: Moments) -> list[str]:
     base, name = moments.base(row), row.scope.names[moments.value]
     start = Width(row.width.dtype, row.pivot_lanes, row.width.suffix)
     value = row.scope.vector_operand(moments.value, start)
+    steps = [f"{row.nest.index(step)} = 0" for step in row.nest.steps]
     rounded = f"as_{row.width.dtype}"
     centre = "its mean" if row.careful else f"the mean of its first {row.pivot_lanes}"
     lines = [
         f"# moments of {name} about {centre}",
+        *steps,
+        *row.step_start([moments.value]),
         "i = 0",
         *row.vectors([moments.value], start, None),
         f"{base}_first = {rounded}(first({value}))",
     ]
     if row.careful:
         offsets = f"{base}_offsets"
-        lines += row.summing_loop([offsets], lambda left: _summed_offsets(row, moments, left))
-        return [*lines, f"{base}_pivot = {base}_first + {row.total(offsets)} / {float(row.features)!r}"]
+        lines += row.summing_loop(
+            [moments.value], [offsets], lambda left: _summed_offsets(row, moments, left)
+        )
+        return [*lines, f"{base}_pivot = {base}_first + {row.total(offsets)} / {float(row.count)!r}"]
     mean_offset = f"total({value} - {base}_first) / {float(row.pivot_lanes)!r}"
     return [*lines, f"{base}_pivot = {rounded}({base}_first + {mean_offset})"]
 
@@ -76,14 +81,14 @@ def _needs_squares(row: Row, moments: Moments) -> bool:
 
 def _summed_offsets(row: Row, moments: Moments, left: Left) -> list[str]:
     base = moments.base(row)
-    offset = kept(f"{row.scope.vector_operand(moments.value, row.width)} - {base}_first", left)
+    offset = row.kept(f"{row.scope.vector_operand(moments.value, row.width)} - {base}_first", left)
     return [*row.vectors([moments.value], row.width, left), f"{base}_offsets += {offset}"]
 
 
 def step(row: Row, moments: Moments, left: Left) -> list[str]:
     """What one vector adds to the sums."""
     base = moments.base(row)
-    offset = kept(f"{row.scope.vector_operand(moments.value, row.width)} - {base}_pivot", left)
+    offset = row.kept(f"{row.scope.vector_operand(moments.value, row.width)} - {base}_pivot", left)
     lines = [f"{base}_offset = {offset}", f"{base}_sums += {base}_offset"]
     if _needs_squares(row, moments):
         lines.append(f"{base}_squares = fma({base}_offset, {base}_offset, {base}_squares)")
@@ -92,7 +97,7 @@ def step(row: Row, moments: Moments, left: Left) -> list[str]:
 
 def results(row: Row, moments: Moments) -> list[str]:
     """The parts of the moments from the sums."""
-    base, count = moments.base(row), repr(float(row.features))
+    base, count = moments.base(row), repr(float(row.count))
     lines = [f"{base}_shift = {row.total(f'{base}_sums')} / {count}"]
     if _needs_squares(row, moments):
         mean_square = f"{row.total(f'{base}_squares')} / {count}"
@@ -116,8 +121,3 @@ def results(row: Row, moments: Moments) -> list[str]:
             part = moments.parts[op]
             lines += [row.scope.comment(part), f"{row.scope.names[part]} = {texts[op]}"]
     return lines
-
-
-def kept(text: str, left: Left, fill: str = "0.0") -> str:
-    """``text`` with the lanes past the end of the row replaced by ``fill``."""
-    return text if left is None else f"keep_first({text}, {left}, {fill})"

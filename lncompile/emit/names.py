@@ -17,14 +17,14 @@ from lncompile.passes import Pair
 RESERVED = frozenset(
     (
         *standins.__all__,
-        *("begin", "end", "row", "rows", "block", "blocks", "tile", "i", "count"),
-        *("ordinary", "keep", "streamed", "start", "stop", "left", "sums", "partial", "partial_scalars"),
+        *("begin", "end", "unit", "row", "rows", "block", "tile", "i", "count"),
+        *("ordinary", "keep", "streamed", "start", "stop", "left", "sums"),
         *("min", "range", "float", "INFINITY", "NAN"),
     )
 )
 #: What kernels append to the name of an array or a value.
 SUFFIXES = (
-    *("_i", "_row", "_wide", "_f32", "_value", "_total", "_sum", "_lanes"),
+    *("_i", "_row", "_at", "_start", "_wide", "_f32", "_value", "_total", "_sum", "_max", "_kept", "_lanes"),
     *("_first", "_pivot", "_offset", "_offsets", "_sums", "_squares", "_shift", "_spread"),
     *("_lanes_total", "_offsets_total", "_sums_total", "_squares_total"),
 )
@@ -35,7 +35,7 @@ def derived(names: Iterable[str]) -> set[str]:
     return {name + suffix for name in names for suffix in SUFFIXES}
 
 
-def legal(pair: Pair) -> Pair:
+def legal(pair: Pair, reserved: frozenset[str]) -> Pair:
     """Both programs with every array renamed that could not keep its name."""
     arrays = dict.fromkeys(
         array.name for program in (pair.forward, pair.backward) for array in program.arrays
@@ -49,7 +49,7 @@ def legal(pair: Pair) -> Pair:
         )
         new = "".join(letter if letter.isalnum() else "_" for letter in new)
         clashes = derived(arrays) | set(renamed.values())
-        while new in RESERVED or keyword.iskeyword(new) or new in clashes:
+        while new in RESERVED | reserved or keyword.iskeyword(new) or new in clashes:
             new += "_"
         renamed[name] = new
     return Pair(_renamed(pair.forward, renamed), _renamed(pair.backward, renamed))

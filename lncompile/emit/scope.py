@@ -29,6 +29,7 @@ from lncompile.ir import (
     topological,
     use_counts,
 )
+from lncompile.passes.stages import Loops
 from lncompile.printer import expression, names_of
 
 _FUNCTIONS = {"abs": "absolute"}
@@ -66,25 +67,33 @@ class Width:
 class Scope:
     """The names of one kernel's values, and the text of an operation on them."""
 
-    def __init__(self, program: Program, vector_axis: str | None) -> None:
+    def __init__(self, program: Program, loops: Loops, reserved: frozenset[str]) -> None:
         nodes = program.nodes
         named = {array.name for array in program.arrays} | {label_of(node) for node in nodes}
         temporaries = {f"t{count}" for count in range(1, len(nodes) + 1)}
         self.program = program
-        self.names = names_of(program, RESERVED | derived(named | temporaries))
-        self._vector_axis = vector_axis
+        self.names = names_of(program, RESERVED | reserved | derived(named | temporaries))
+        self._loops = loops
         outputs = {output.name for output in program.outputs}
+        starts = 0
         for node, name in self.names.items():
             # The arrays themselves are parameters of the kernel.
-            if (isinstance(node, Input) or name in outputs) and not self.is_vector(node):
+            if isinstance(node, Input) and node.at_start:
+                starts += 1
+                self.names[node] = f"{name}_start" if starts == 1 else f"{name}_start_{starts}"
+            elif (isinstance(node, Input) or name in outputs) and not self.is_vector(node):
                 self.names[node] = f"{name}_value"
             elif name in outputs:
                 self.names[node] = f"{name}_i"
         self._fused = _fusable(program, self.is_vector)
 
     def is_vector(self, node: Node) -> bool:
-        """Whether a value differs from feature to feature."""
-        return self._vector_axis in node.axes
+        """Whether a value differs inside a row."""
+        return bool(node.axes & self._loops.inside)
+
+    def is_wide(self, node: Node) -> bool:
+        """Whether a value differs from lane to lane."""
+        return self._loops.vector in node.axes
 
     def comment(self, node: Node) -> str:
         """The IR value that the next lines compute."""
@@ -118,7 +127,9 @@ class Scope:
             return self.vector_operand(operand, width)
 
         match node:
-            case Select(condition, chosen, other) if not (self.is_vector(chosen) or self.is_vector(other)):
+            case Select(condition, chosen, other) if not (self.is_wide(chosen) or self.is_wide(other)) and (
+                self.is_wide(condition)
+            ):
                 return f"where({text(condition)}, {width.filled(text(chosen))}, {text(other)})"
             case Binary("add", left, right) if right in self._fused:
                 return self._fma(right, text(left), text)
@@ -139,16 +150,26 @@ class Scope:
             return self._fma(node, to, lambda operand: self.vector_operand(operand, width))
         return f"{to} + {self.vector_operand(node, width)}"
 
-    def scalar_text(self, node: Node) -> str:
+    def row_text(self, node: Node, width: Width) -> str:
         """The expression of a row-sized value."""
 
         def text(operand: Node) -> str:
             return constant(operand.value) if isinstance(operand, Const) else self.names[operand]
 
+        match node:
+            case Select(condition, chosen, other) if self.is_wide(condition) and not (
+                self.is_wide(chosen) or self.is_wide(other)
+            ):
+                return f"where({text(condition)}, {width.filled(text(chosen))}, {text(other)})"
+
         if isinstance(node, Cast):
             rounded = f"as_{node.dtype}({text(node.operand)})"
             return rounded if node.dtype == "float64" else f"as_float64({rounded})"
         return operation(node, [text(operand) for operand in operands(node)])
+
+    def row_operand(self, node: Node) -> str:
+        """A row-sized value by name."""
+        return constant(node.value) if isinstance(node, Const) else self.names[node]
 
     def vectors_for(self, roots: Iterable[Node]) -> list[Node]:
         """The vector values that ``roots`` are computed from inside one loop, in order."""

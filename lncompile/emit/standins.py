@@ -29,6 +29,7 @@ __all__ = [
     "first",
     "fits_float32",
     "fma",
+    "gather",
     "is_finite",
     "is_given",
     "is_moderate",
@@ -43,6 +44,7 @@ __all__ = [
     "read",
     "rsqrt",
     "same_alignment",
+    "scatter",
     "sigmoid",
     "sqrt",
     "square",
@@ -83,6 +85,21 @@ def load_partial(p: Pointer, i: int, count: int, lanes: int) -> Array:
     vector = np.zeros(lanes, p.array.dtype)
     vector[:count] = p.array[start : start + count]
     return vector
+
+
+def gather(p: Pointer, i: int, stride: int, count: int, lanes: int) -> Array:
+    """The ``count`` elements ``p[i * stride]``, ``p[(i + 1) * stride]``, ..., then zeros up to ``lanes``."""
+    assert p.array is not None
+    vector = np.zeros(lanes, p.array.dtype)
+    for lane in range(count):
+        vector[lane] = load(p, (i + lane) * stride, 1)[0]
+    return vector
+
+
+def scatter(p: Pointer, i: int, stride: int, count: int, value: Any) -> None:
+    """Write the first ``count`` lanes to ``p[i * stride]``, ``p[(i + 1) * stride]``, ..."""
+    for lane in range(count):
+        store(p, (i + lane) * stride, value[lane])
 
 
 def store(p: Pointer, i: int, value: Any) -> None:

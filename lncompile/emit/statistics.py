@@ -24,7 +24,8 @@ def statistics(row: Row, nodes: list[Node]) -> list[str]:
             lines += _phase(row, reductions)
         for node in now:
             if not row.scope.is_vector(node) and not isinstance(node, Const | Input | Reduce):
-                lines += [row.scope.comment(node), f"{row.scope.names[node]} = {row.scope.scalar_text(node)}"]
+                text = row.scope.row_text(node, row.width)
+                lines += [row.scope.comment(node), f"{row.scope.names[node]} = {text}"]
     return lines
 
 
@@ -60,7 +61,7 @@ def _phase(row: Row, reductions: list[Reduce]) -> list[str]:
             lines.append(f"{_lanes(row, reduction)} = {row.width.filled(_NEUTRAL['max'])}")
         else:
             sums.append(_lanes(row, reduction))
-    lines += row.summing_loop(sums, step)
+    lines += row.summing_loop(values, sums, step)
     for group in groups:
         lines += moments.results(row, group)
     for reduction in plain:
@@ -76,14 +77,14 @@ def _lanes(row: Row, reduction: Reduce) -> str:
 
 def _accumulated(row: Row, reduction: Reduce, left: Left) -> str:
     lanes = _lanes(row, reduction)
-    if reduction.op != "max" and left is None:
+    if reduction.op != "max" and (left is None or row.nest.loops.across):
         return f"{lanes} = {row.scope.added(reduction.operand, lanes, row.width)}"
-    value = moments.kept(row.scope.vector_operand(reduction.operand, row.width), left, _NEUTRAL[reduction.op])
+    value = row.kept(row.repeated(reduction.operand), left, _NEUTRAL[reduction.op])
     return f"{lanes} = maximum({lanes}, {value})" if reduction.op == "max" else f"{lanes} += {value}"
 
 
 def _finished(row: Row, reduction: Reduce) -> str:
     lanes = _lanes(row, reduction)
     if reduction.op == "max":
-        return f"largest({lanes})"
-    return f"{row.total(lanes)} / {float(row.features)!r}" if reduction.op == "mean" else row.total(lanes)
+        return row.largest(lanes)
+    return f"{row.total(lanes)} / {float(row.count)!r}" if reduction.op == "mean" else row.total(lanes)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from lncompile.ir import Axis, Input, Node, Program, Reduce, operands, with_operands
+from lncompile.ir import Axes, Axis, Input, Node, Program, Reduce, operands, with_operands
 
 
 def collapse(program: Program) -> Program:
@@ -23,15 +23,16 @@ def collapse(program: Program) -> Program:
 
 
 def _always_together(left: str, right: str, program: Program) -> bool:
-    arrays = [node.dims for node in program.inputs] + [output.dims for output in program.outputs]
-    for dims in arrays:
-        if (left in dims) != (right in dims):
+    for array in program.arrays:
+        if (left in array.dims) != (right in array.dims):
             return False
-        if left in dims and dims.index(right) != dims.index(left) + 1:
+        if left in array.dims and array.dims.index(right) != array.dims.index(left) + 1:
             return False
-    return all(
-        (left in node.over) == (right in node.over) for node in program.nodes if isinstance(node, Reduce)
-    )
+    for node in program.nodes:
+        chosen = node.over if isinstance(node, Reduce) else node.at_start if isinstance(node, Input) else ()
+        if (left in chosen) != (right in chosen):
+            return False
+    return True
 
 
 def _merged(left: Axis, right: Axis, program: Program) -> Program:
@@ -42,18 +43,26 @@ def _merged(left: Axis, right: Axis, program: Program) -> Program:
     def dims(old: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name if axis == left.name else axis for axis in old if axis != right.name)
 
+    def chosen(old: Axes) -> Axes:
+        return old - {left.name, right.name} | {name} if left.name in old else old
+
     inputs = {node: replace(node, dims=dims(node.dims)) for node in program.inputs}
-    mapped: dict[Node, Node] = {}
+    mapped: dict[Node, Node] = dict(inputs)
     for node in program.nodes:
         if isinstance(node, Input):
-            mapped[node] = inputs[node]
+            if node not in inputs:
+                mapped[node] = replace(node, dims=dims(node.dims), at_start=chosen(node.at_start))
             continue
         new = with_operands(node, tuple(mapped[operand] for operand in operands(node)))
-        if isinstance(new, Reduce) and left.name in new.over:
-            new = Reduce(new.op, new.operand, new.over - {left.name, right.name} | {name}, new.label)
+        if isinstance(new, Reduce):
+            new = replace(new, over=chosen(new.over))
         mapped[node] = new
     axes = tuple(
-        Axis(name, left.feature, size) if axis is left else axis for axis in program.axes if axis is not right
+        Axis(name, left.feature, size, (*(left.parts or (left,)), *(right.parts or (right,))))
+        if axis is left
+        else axis
+        for axis in program.axes
+        if axis is not right
     )
     outputs = tuple(replace(out, value=mapped[out.value], dims=dims(out.dims)) for out in program.outputs)
     return replace(program, axes=axes, inputs=tuple(inputs.values()), outputs=outputs)

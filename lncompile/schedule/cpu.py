@@ -1,4 +1,4 @@
-"""How the CPU's loop forms are laid out: a frozen dataclass a form, and the heuristic that fills it.
+"""How the CPU's kernels are laid out: a frozen dataclass, and the heuristic that fills it.
 
 Every constant stands beside its reason; ``benchmarks/NOTES.md`` holds the measurements.
 """
@@ -8,62 +8,69 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from lncompile.dtypes import TABLE
+from lncompile.ir import Program
 
 
 @dataclass(frozen=True)
-class RowsSchedule:
-    """Rows whose features lie side by side.
+class Schedule:
+    """The widths and limits of a program's kernels; a stage takes no wider vectors than it can fill.
 
     ``statistics_lanes`` and ``element_lanes`` are the widths of the vectors in the loops that reduce and in
     the loop that writes; ``careful_lanes`` that of the float64 path; ``pivot_lanes`` how many of a row's
-    first elements give the pivot of its moments; ``block_rows`` how many rows add up into one partial sum of
-    the gradients of parameters; ``combine_lanes`` the width of the loop that adds the partial sums. From
-    ``stream_rows`` rows on results are written past the caches, in vectors aligned to ``stream_bytes``, and
-    inputs prefetched ``prefetch`` elements ahead meanwhile (0: not at all). After ``steps_to_total``
-    additions a lane is added to a float64 total.
+    first elements give the pivot of its moments; ``column_lanes`` how many rows are computed side by side
+    where the features do not lie in the lanes. ``block_rows`` rows add up into one partial sum of the
+    gradients of parameters. A unit of work has at most ``unit_elements``; larger reductions are cut into
+    stretches of ``chunk_elements``. From ``stream_from`` bytes on results are written past the caches, in
+    vectors aligned to ``stream_bytes``, and the next row is prefetched meanwhile, if it has ``prefetch_from``
+    bytes. After ``steps_to_total`` additions a lane is added to a float64 total.
     """
 
     statistics_lanes: int
     element_lanes: int
     careful_lanes: int
     pivot_lanes: int
+    column_lanes: int
     block_rows: int
-    combine_lanes: int
-    stream_rows: int
+    unit_elements: int
+    chunk_elements: int
+    stream_from: int
     stream_bytes: int
-    prefetch: int
+    prefetch_from: int
     steps_to_total: int
 
     def show(self) -> str:
         """The schedule as text, a line a field."""
-        return "rows\n" + "".join(f"  {name:<17} {value}\n" for name, value in asdict(self).items())
+        return "".join(f"{name:<17} {value}\n" for name, value in asdict(self).items())
 
 
-def heuristic(features: int, compute: str, vector_bytes: int) -> RowsSchedule:
-    """The schedule for rows of ``features`` elements on a CPU with registers of ``vector_bytes``."""
-    register = vector_bytes // TABLE[compute].itemsize
-    # Additions take 4 cycles and two start in each, so 8 are in flight: two sums in 4 registers each.
-    statistics = _lanes(4 * register, features)
-    # Two registers a step hide the loop's own instructions; more would spill where an equation is long.
-    element = _lanes(2 * register, features)
-    return RowsSchedule(
-        statistics_lanes=statistics,
-        element_lanes=element,
-        careful_lanes=_lanes(max(2, vector_bytes // 8), features),
-        pivot_lanes=min(16, 1 << (max(features, 1).bit_length() - 1)),
+def heuristic(program: Program, vector_bytes: int) -> Schedule:
+    """The schedule of ``program`` on a CPU with registers of ``vector_bytes``."""
+    features = program.count(program.features)
+    register = vector_bytes // TABLE[program.compute].itemsize
+    doubles = max(2, vector_bytes // 8)
+    return Schedule(
+        # Additions take 4 cycles and two start in each, so 8 are in flight: two sums in 4 registers each.
+        statistics_lanes=4 * register,
+        # Two registers a step hide the loop's own instructions; more would spill where an equation is long.
+        element_lanes=2 * register,
+        careful_lanes=doubles,
+        pivot_lanes=16,
+        # Two sums in 4 registers each, as above, and 128 bytes of each row of a float32 array.
+        column_lanes=4 * doubles,
         block_rows=_block_rows(features),
-        combine_lanes=_lanes(max(2, vector_bytes // 8), features),
-        stream_rows=_stream_rows(features, TABLE[compute].itemsize),
+        # 1 MiB of float32: half of the L2 cache of the CPUs measured.
+        unit_elements=1 << 18,
+        chunk_elements=1 << 16,
+        # Time through the caches over time past them, with prefetch, 1024 features, one thread of a Xeon with
+        # AVX-512, least of 11 rounds: 0.94 at 8 MiB, 1.40 at 16 MiB.
+        stream_from=12 << 20,
         stream_bytes=vector_bytes,
-        prefetch=_prefetch(features, TABLE[compute].itemsize),
+        # While a row is written past the caches the next one is prefetched, else memory waits during its
+        # statistics: with 16 MiB of results 1435 µs against 1664. In cache it costs a tenth.
+        prefetch_from=1024,
         # Like terms round alike: results were 80 roundings off after 1024 additions a lane, 16 after 32.
         steps_to_total=16,
     )
-
-
-def _lanes(wanted: int, features: int) -> int:
-    """``wanted``, or the power of two that holds all features where those are fewer: no loop."""
-    return min(wanted, 1 << max(features - 1, 0).bit_length())
 
 
 def _block_rows(features: int) -> int:
@@ -75,18 +82,6 @@ def _block_rows(features: int) -> int:
     return max(8, min(1024, 1 << max(rows, 1).bit_length() - 1))
 
 
-def _stream_rows(features: int, itemsize: int) -> int:
-    """From 12 MiB of results on.
-
-    Time through the caches over time past them, with prefetch, 1024 features, one thread of a Xeon with
-    AVX-512, least of 11 rounds: 0.94 at 8 MiB, 1.40 at 16 MiB.
-    """
-    return max(1, (12 << 20) // (max(features, 1) * itemsize))
-
-
-def _prefetch(features: int, itemsize: int) -> int:
-    """The next row, while this one is written past the caches: else memory waits during its statistics.
-
-    With 16 MiB of results 1435 µs against 1664 without. In cache it costs a tenth, so it goes with streaming.
-    """
-    return features if features * itemsize >= 1024 else 0
+def fitting(wanted: int, size: int | None) -> int:
+    """``wanted`` lanes, or the power of two that holds ``size`` elements where those are fewer: no loop."""
+    return wanted if size is None else min(wanted, 1 << max(size - 1, 0).bit_length())

@@ -24,6 +24,16 @@ def features_partial():
     hole("partial")
 
 
+def features_unknown(LENGTH, LANES):
+    stop = LENGTH // LANES * LANES
+    for i in range(0, stop, LANES):
+        hole("whole")
+    if stop < LENGTH:
+        i = stop
+        left = LENGTH - stop
+        hole("partial")
+
+
 def features_in_blocks(FULL, LANES, BLOCK):
     for start in range(0, FULL, BLOCK):
         hole("open")

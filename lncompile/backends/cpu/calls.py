@@ -87,8 +87,8 @@ class PhaseRunner:
         }
         for call, function in zip(self.phase.calls, self._functions, strict=True):
             arguments = [pointers[name] for name in call.buffers] + list(sizes.values())
-            units = _units(call, sizes)
-            threads = min(units, runtime.python_threads(units * call.unit_work))
+            units = evaluated(call.units, sizes)
+            threads = min(units, runtime.python_threads(units * evaluated(call.unit_work, sizes)))
             if threads <= 1:
                 function(*arguments, 0, units)
                 continue
@@ -168,10 +168,16 @@ def match_axes(phase: Phase, arrays: Sequence[Array | None]) -> dict[str, tuple[
 def workspace_elements(workspace: Buffer, sizes: dict[str, int]) -> int:
     """The number of elements that ``workspace`` must have at least, for these sizes by name."""
 
+    return evaluated(workspace_expression(workspace), sizes)
+
+
+def evaluated(expression: str, sizes: dict[str, int]) -> int:
+    """The value of a C expression for these sizes by name."""
+
     def leaf(value: int | str) -> int:
         return value if isinstance(value, int) else sizes[value]
 
-    return fold(workspace_expression(workspace), leaf, _operate)
+    return fold(expression, leaf, _operate)
 
 
 def workspace_expression(workspace: Buffer) -> str:
@@ -197,13 +203,14 @@ def overlapping(phase: Phase, arrays: Sequence[Array | None]) -> tuple[str, str]
 def may_coincide(phase: Phase, written: Buffer, read: Buffer) -> bool:
     """Whether ``written`` may be the very array that is given for ``read``.
 
-    A unit of a call reads what it needs of an array with batch axes before it writes to the same elements, so
-    within one call both may be the same. But no later call may read what has been written over.
+    A unit of a call reads what it needs of an array over the same axes before it writes to the same elements,
+    so within one call both may be the same. But no later call may read what has been written over.
     """
     if written.role not in ("output", "gradient") or read.role not in ("input", "cotangent"):
         return False
     if (
         written.dims != read.dims
+        or written.axes != read.axes
         or written.dtype != read.dtype
         or all(isinstance(dim, int) for dim in written.dims)
     ):
@@ -282,11 +289,6 @@ def _fits(buffer: Buffer, array: Array) -> bool:
         and flags.aligned
         and (flags.writeable or buffer.role not in WRITTEN)
     )
-
-
-def _units(call: Call, sizes: dict[str, int]) -> int:
-    size = call.extent.size
-    return -(-(size if isinstance(size, int) else sizes[size]) // call.extent.per_unit)
 
 
 def _c_function(library: ctypes.CDLL, call: Call, phase: Phase) -> Callable[..., int]:

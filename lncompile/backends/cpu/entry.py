@@ -78,8 +78,11 @@ class _Entry:
         arguments = self._check_types()
         self._check_arrays(arguments)
         self._check_overlaps(arguments)
-        units = [self._units(call) for call in phase.calls]
-        works = [self.build.mul(n, _int(call.unit_work)) for n, call in zip(units, phase.calls, strict=True)]
+        units = [self._evaluated(call.units) for call in phase.calls]
+        works = [
+            self.build.mul(n, self._evaluated(call.unit_work))
+            for n, call in zip(units, phase.calls, strict=True)
+        ]
         python_threads_from = self._slot(Slot.PYTHON_THREADS_FROM)
         for work in works:
             self._require(self.build.icmp_signed("<", work, python_threads_from))
@@ -220,7 +223,7 @@ class _Entry:
         buffer = argument.buffer
         itemsize = _int(TABLE[buffer.dtype].itemsize)
         if buffer.role == "workspace":
-            needed = fold(workspace_expression(buffer), self._leaf, self._operate)
+            needed = self._evaluated(workspace_expression(buffer))
             dims = self._field(argument.object, runtime.ARRAY_DIMS, _POINTER)
             elements = self.build.load(dims, typ=_INT64)
             self._require(self.build.icmp_signed(">=", elements, needed))
@@ -249,10 +252,8 @@ class _Entry:
 
     # Execution
 
-    def _units(self, call: Call) -> Any:
-        size, per_unit = call.extent.size, call.extent.per_unit
-        total = _int(size) if isinstance(size, int) else self.sizes[size]
-        return self.build.udiv(self.build.add(total, _int(per_unit - 1)), _int(per_unit))
+    def _evaluated(self, expression: str) -> Any:
+        return fold(expression, self._leaf, self._operate)
 
     def _execute(self, data: dict[str, Any], units: list[Any], works: list[Any]) -> None:
         total = _int(0)

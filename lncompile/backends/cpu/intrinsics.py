@@ -133,6 +133,43 @@ def load_partial(typing_context: Any, pointer: Any, index: Any, count: Any, lane
     return kind(pointer, types.int64, types.int64, lanes), generate
 
 
+@intrinsic(prefer_literal=True)
+def gather(typing_context: Any, pointer: Any, index: Any, stride: Any, count: Any, lanes: Any) -> Any:
+    kind = Vector(pointer.dtype, _literal(lanes))
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = context.get_value_type(kind)
+        addresses = _addresses(builder, args, pointer, kind.lanes)
+        mask = _first_lanes(builder, args[3], kind.lanes)
+        arguments = [addresses, I32(_alignment(pointer)), mask, lir.Constant(vector, None)]
+        return _call(builder, "llvm.masked.gather", arguments, vector, (vector, addresses.type))
+
+    return kind(pointer, types.int64, types.int64, types.int64, lanes), generate
+
+
+@intrinsic
+def scatter(typing_context: Any, pointer: Any, index: Any, stride: Any, count: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = _to_element(context, builder, args[4], value, pointer.dtype)
+        addresses = _addresses(builder, args, pointer, value.lanes)
+        mask = _first_lanes(builder, args[3], value.lanes)
+        arguments = [vector, addresses, I32(_alignment(pointer)), mask]
+        _call(builder, "llvm.masked.scatter", arguments, lir.VoidType(), (vector.type, addresses.type))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, types.int64, types.int64, value), generate
+
+
+def _addresses(builder: Any, args: Any, pointer: Any, lanes: int) -> Any:
+    """The addresses ``args[0][(args[1] + lane) * args[2]]``, as a vector."""
+    kind = lir.VectorType(I64, lanes)
+    numbers = builder.add(_splat(builder, args[1], lanes), lir.Constant(kind, list(range(lanes))))
+    step = builder.mul(args[2], I64(_alignment(pointer)))
+    offsets = builder.mul(numbers, _splat(builder, step, lanes))
+    first = _splat(builder, builder.ptrtoint(args[0], I64), lanes)
+    return builder.inttoptr(builder.add(first, offsets), lir.VectorType(args[0].type, lanes))
+
+
 @intrinsic
 def store(typing_context: Any, pointer: Any, index: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:

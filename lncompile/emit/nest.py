@@ -1,0 +1,289 @@
+"""Where things lie: the indices of a unit of work, the sizes of axes, and the offsets of arrays, as text.
+
+    domain n [c] hw, x [n c hw], weight [c]     -->     x_row = advance(x, n * (c_size * hw_size) + ...)
+
+Unit axes have an index variable each, loops one inside the unit; the vector axis has ``i``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lncompile.ir import Axis, Input, Output, Program
+from lncompile.passes.stages import Loops, Stage
+
+Array = Input | Output
+
+
+class AxisNames:
+    """The variables of one phase's kernels: one for each size that only a call tells."""
+
+    def __init__(self, program: Program) -> None:
+        unknown = [axis for axis in program.axes if axis.size is None]
+        #: What a size variable stands for, in order.
+        self.sizes: dict[str, Axis] = {}
+        self._size_of: dict[str, str] = {}
+        self._alone = unknown[0].name if len(unknown) == 1 else None
+        for axis in unknown:
+            variable = "rows" if self._alone else f"{identifier(axis.name)}_size"
+            self.sizes[variable] = axis
+            self._size_of[axis.name] = variable
+
+    def index(self, axis: Axis) -> str:
+        """The index variable of an axis."""
+        if axis.name == self._alone:
+            return "row"
+        if axis.of is not None:
+            return "block" if axis.of.name == self._alone else f"{identifier(axis.of.name)}_block"
+        return identifier(axis.name)
+
+    def size(self, axis: Axis) -> str:
+        """The number of positions, as a C expression."""
+        if axis.size is not None:
+            return str(axis.size)
+        if axis.name in self._size_of:
+            return self._size_of[axis.name]
+        if axis.parts:
+            return product(self.size(part) for part in axis.parts)
+        assert axis.of is not None, f"nothing tells the size of {axis.name}"
+        return stretches(self.size(axis.of), axis.per)
+
+
+def stretches(size: str, per: int) -> str:
+    """The number of stretches of ``per`` positions that cover ``size``, as a C expression."""
+    return size if per == 1 else f"({size} + {per - 1}) / {per}"
+
+
+def identifier(name: str) -> str:
+    """An axis' name as a Python name: ``n*h`` as ``n_h``."""
+    return re.sub(r"\W+", "_", name.replace("...", "dots")).strip("_")
+
+
+def product(factors: Iterable[str]) -> str:
+    """The product of expressions, numbers multiplied out."""
+    number, others = 1, []
+    for factor in factors:
+        if factor.isdigit():
+            number *= int(factor)
+        else:
+            others.append(factor)
+    if number != 1 or not others:
+        others.append(str(number))
+    return " * ".join(map(_operand, others)) if len(others) > 1 else others[0]
+
+
+def _operand(expression: str) -> str:
+    return expression if expression.isidentifier() or expression.isdigit() else f"({expression})"
+
+
+def as_python(expression: str) -> str:
+    """A C expression of sizes, none of which is negative, as Python."""
+    return expression.replace("/", "//")
+
+
+@dataclass(frozen=True)
+class Nest:
+    """The loops of one stage."""
+
+    stage: Stage
+    names: AxisNames
+
+    @property
+    def loops(self) -> Loops:
+        """The stage's loops."""
+        return self.stage.loops
+
+    @property
+    def axes(self) -> Mapping[str, Axis]:
+        """The stage's axes by name."""
+        return {axis.name: axis for axis in self.stage.program.axes}
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The axes that a unit loops over around its vectors, outer to inner."""
+        return tuple(n for n in self.loops.domain if n in self.loops.inside and n != self.loops.vector)
+
+    @property
+    def vector(self) -> Axis | None:
+        """The axis in the lanes."""
+        return self.axes[self.loops.vector] if self.loops.vector else None
+
+    @property
+    def words(self) -> set[str]:
+        """The variables for indices, sizes and lengths."""
+        indices = {self.index(name) for name in self.loops.domain} | {index for index, _ in self.counts}
+        return indices | {self.length(name) for name in self.loops.inside} | set(self.names.sizes)
+
+    def whole(self, dims: tuple[str, ...]) -> tuple[str, ...]:
+        """``dims`` without the stretches of an axis that stands beside them."""
+        after = (*dims[1:], "")
+        return tuple(n for n, inner in zip(dims, after, strict=False) if not self._is_stretch(n, inner))
+
+    def size(self, name: str) -> str:
+        """The number of positions of an axis, as a C expression."""
+        return self.names.size(self.axes[name])
+
+    def index(self, name: str) -> str:
+        """The index variable of an axis."""
+        if name == self.loops.vector:
+            return "i"
+        if self._is_tile(name):
+            return "tile"
+        if self._is_block(name):
+            return self.block_index
+        return self.names.index(self.axes[name])
+
+    @property
+    def block_index(self) -> str:
+        """The index variable of blocks."""
+        index = self.index(self.stage.block_axis or "")
+        return "block" if index == "row" else f"{index}_block"
+
+    def stretch_of(self, name: str) -> Axis | None:
+        """The axis that counts the stretches of ``name`` that a unit takes one of."""
+        found = (a for a in map(self.axes.get, self.loops.domain) if a and a.of and a.of.name == name)
+        return next(found, None)
+
+    def length(self, name: str) -> str:
+        """The number of positions along an axis that a unit runs over: a number or a variable."""
+        return self.size(name) if self.stretch_of(name) is None else f"{identifier(name)}_length"
+
+    def lengths(self, *, of_rows: bool) -> list[str]:
+        """Lines that give the lengths of stretches that a unit has one of, or that each of its rows has."""
+        lines = []
+        for name in sorted(self.loops.inside):
+            stretch = self.stretch_of(name)
+            if stretch is not None and of_rows == (stretch.name in (*self.within, self.stage.block_axis)):
+                start = f"{self.names.index(stretch)} * {stretch.per}"
+                size = as_python(self.size(name))
+                lines.append(f"{self.length(name)} = min({stretch.per}, {size} - {start})")
+        return lines
+
+    # Units of work
+
+    @property
+    def counts(self) -> list[tuple[str, str]]:
+        """Index variable and number of positions of each axis of units, outer to inner, as C expressions."""
+        block = self.stage.block_axis
+        counted = []
+        for name in self.loops.units:
+            if name == block:
+                counted.append((self.block_index, stretches(self.size(name), self.loops.block)))
+                break
+            counted.append((self.index(name), self.size(name)))
+        if self.loops.across and self.loops.vector:
+            counted.append(("tile", stretches(self.size(self.loops.vector), self.loops.lanes)))
+        return counted
+
+    @property
+    def units(self) -> str:
+        """The number of units, as a C expression."""
+        return product(size for _, size in self.counts)
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """The axes inside the axis whose blocks are units, outer to inner."""
+        block = self.stage.block_axis
+        return self.loops.units[self.loops.units.index(block) + 1 :] if block else ()
+
+    def indices(self) -> tuple[str, list[str]]:
+        """The variable that counts units, and lines that give the indices of one."""
+        counts = [(index, as_python(size)) for index, size in self.counts]
+        if not counts:
+            return "unit", []
+        if len(counts) == 1:
+            return counts[0][0], []
+        lines = []
+        for at, (index, size) in enumerate(counts):
+            inner = product(size for _, size in counts[at + 1 :])
+            quotient = "unit" if inner == "1" else f"unit // {_operand(inner)}"
+            lines.append(f"{index} = {quotient}" if at == 0 else f"{index} = {quotient} % {_operand(size)}")
+        return "unit", lines
+
+    @property
+    def unit_work(self) -> str:
+        """The number of elements that a unit goes over at most, as a C expression."""
+        sizes = []
+        for name in self.loops.inside:
+            stretch = self.stretch_of(name)
+            sizes.append(self.size(name) if stretch is None else str(stretch.per))
+        if self.loops.across:
+            sizes.append(str(self.loops.lanes))
+        if self.stage.block_axis:
+            sizes.append(str(self.loops.block))
+            sizes += [self.size(name) for name in self.within]
+        return product(sizes)
+
+    # Arrays
+
+    def stride(self, array: Array, name: str) -> str:
+        """How many elements lie from one position along ``name`` to the next, as a C expression."""
+        inner = array.dims[array.dims.index(name) + 1 :]
+        axis = self.axes[name]
+        if axis.of is not None and inner[:1] == (axis.of.name,):
+            return product([str(axis.per), *(self.size(other) for other in inner[1:])])
+        return product(self.size(other) for other in self.whole(inner))
+
+    def _is_stretch(self, name: str, after: str) -> bool:
+        of = self.axes[name].of
+        return of is not None and of.name == after
+
+    def offset(self, array: Array, names: Iterable[str]) -> str:
+        """The offset of an array's element at the current indices of these axes."""
+        terms = []
+        fixed = array.at_start if isinstance(array, Input) else frozenset()
+        for name in array.dims:
+            if name not in names or name in fixed:
+                continue
+            stride = as_python(self.stride(array, name))
+            index = self.index(name)
+            terms.append(index if stride == "1" else f"{index} * {_operand(stride)}")
+        return " + ".join(terms) or "0"
+
+    def _is_block(self, name: str) -> bool:
+        of = self.axes[name].of
+        return of is not None and of.name == self.stage.block_axis and name not in self.loops.domain
+
+    def unit_axes(self, array: Array) -> list[str]:
+        """The axes of an array of which a row has one position."""
+        tiles = [n for n in array.dims if self._is_tile(n)]
+        known = {*self.loops.units, *tiles, *(n for n in array.dims if self._is_block(n))}
+        fixed = array.at_start if isinstance(array, Input) else frozenset()
+        return [name for name in array.dims if name in known and name not in fixed]
+
+    def _is_tile(self, name: str) -> bool:
+        of = self.axes[name].of
+        return of is not None and self.loops.across and of.name == self.loops.vector
+
+    def step_axes(self, array: Array) -> list[str]:
+        """The axes of an array that a unit loops over around its vectors."""
+        fixed = array.at_start if isinstance(array, Input) else frozenset()
+        return [name for name in array.dims if name in self.steps and name not in fixed]
+
+    def row_pointer(self, array: Array) -> str:
+        """The name of the pointer to an array's part that belongs to a row."""
+        return f"{array.name}_row" if self.unit_axes(array) else array.name
+
+    def step_pointer(self, array: Array) -> str:
+        """The name of the pointer to what a step of the loops around the vectors goes over."""
+        return f"{array.name}_at" if self.step_axes(array) else self.row_pointer(array)
+
+    def row_pointers(self, arrays: Iterable[Array]) -> list[str]:
+        """Lines that make the pointers to a row."""
+        return self._pointers(arrays, self.unit_axes, "_row", lambda array: array.name)
+
+    def step_pointers(self, arrays: Iterable[Array]) -> list[str]:
+        """Lines that make the pointers to a step."""
+        return self._pointers(arrays, self.step_axes, "_at", self.row_pointer)
+
+    def _pointers(self, arrays, axes_of, suffix, base) -> list[str]:  # type: ignore[no-untyped-def]
+        lines = {}
+        for array in arrays:
+            axes = axes_of(array)
+            if axes:
+                lines[array.name] = (
+                    f"{array.name}{suffix} = advance({base(array)}, {self.offset(array, axes)})"
+                )
+        return list(lines.values())

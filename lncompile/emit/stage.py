@@ -1,0 +1,408 @@
+"""The kernel of one stage: unit after unit, in each one row or a block of rows.
+
+A row is read at least twice: for its statistics, and where elements are written. Sums that later stages
+finish go to workspaces: one number a row, one a step of the loops, or, for a block of rows, one a lane.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from lncompile.dtypes import TABLE
+from lncompile.emit.loops import Left, Row, loaded, over_features, prefetched, stored
+from lncompile.emit.nest import AxisNames, Nest, as_python, product
+from lncompile.emit.scope import Scope, Width
+from lncompile.emit.statistics import statistics
+from lncompile.emit.templates import fill
+from lncompile.ir import Input, Node, Output, Program, Reduce, depending_on
+from lncompile.passes.stages import Loops, Stage
+from lncompile.schedule.cpu import Schedule, fitting
+
+
+@dataclass(frozen=True)
+class StageKernel:
+    """A stage of a phase, the phase's size variables, and the schedule."""
+
+    stage: Stage
+    axis_names: AxisNames
+    schedule: Schedule
+
+    @property
+    def program(self) -> Program:
+        """What the kernel computes."""
+        return self.stage.program
+
+    @property
+    def loops(self) -> Loops:
+        """How it goes over its axes."""
+        return self.stage.loops
+
+    @cached_property
+    def nest(self) -> Nest:
+        """Its loops, and where its arrays lie."""
+        return Nest(self.stage, self.axis_names)
+
+    @cached_property
+    def _scope(self) -> Scope:
+        return Scope(self.program, self.loops, frozenset(self.nest.words))
+
+    def lines(self) -> list[str]:
+        """The body of the kernel."""
+        nodes = [node for node in self.program.nodes if not self._is_partial(node)]
+        rows = set(self.loops.row_axes)
+        reduced = depending_on(nodes, lambda node: isinstance(node, Reduce))
+        once = [node for node in nodes if not node.axes & rows and node not in reduced]
+        each = [node for node in nodes if node.axes & rows or node in reduced]
+        fast = self._row_of(self.schedule.statistics_lanes)
+        before = [*self._reads(once, fast), *statistics(fast, once)]
+        saved = [out for out in self.program.outputs if out.role == "saved"]
+        if saved:
+            before.append(f"keep = is_given({saved[0].name})")
+        row = self._row(fast, each)
+        last: list[str] = []
+        if self._streamed:
+            before += self._decide_streaming()
+            last = ["if streamed:", "    fence()"]
+        unit, indices = self.nest.indices()
+        start = [*indices, *self._tile(), *self.nest.lengths(of_rows=False)]
+        holes = {"once": before, "unit": [*start, *self._rows_of_unit(row)], "last": last}
+        if not self.nest.counts:
+            return fill("cpu/units.py", "only_unit", holes)
+        return fill("cpu/units.py", "units", holes, UNIT=unit)
+
+    def _row_of(self, lanes: int) -> Row:
+        """How rows are computed first."""
+        loops, size = self.loops, self.nest.vector.size if self.nest.vector else 1
+        lanes = loops.lanes if loops.across else fitting(lanes, size)
+        pivot = min(self.schedule.pivot_lanes, 1 << max(size or 1, 1).bit_length() - 1)
+        width = Width(self.program.compute, lanes)
+        return Row(self._scope, self.nest, width, pivot, self.schedule.steps_to_total)
+
+    def _tile(self) -> list[str]:
+        vector = self.nest.vector
+        if vector is None:
+            return ["i = 0"]
+        if not self.loops.across:
+            return []
+        lanes = self.loops.lanes
+        lines = [f"i = tile * {lanes}"]
+        if vector.size is None or vector.size % lanes:
+            lines.append(f"count = min({lanes}, {as_python(self.nest.size(vector.name))} - i)")
+        return lines
+
+    def _rows_of_unit(self, row: list[str]) -> list[str]:
+        """The rows of a block, one after another, or the one row that a unit is."""
+        block = self.stage.block_axis
+        if block is None:
+            return row
+        for name in reversed(self.nest.within):
+            stop = as_python(self.nest.size(name))
+            row = fill("cpu/units.py", "steps", {"body": row}, INDEX=self.nest.index(name), STOP=stop)
+        opened = [line for out in self._kept_in_blocks if self._blocks(out) for line in self._zeroed(out)]
+        return fill(
+            "cpu/units.py",
+            "rows_of_block",
+            {"open": opened, "row": row},
+            BLOCK=self.nest.block_index,
+            PER=self.loops.block,
+            ROW=self.nest.index(block),
+            ROWS=as_python(self.nest.size(block)),
+        )
+
+    # One row
+
+    def _row(self, fast: Row, nodes: list[Node]) -> list[str]:
+        used = [
+            n for n in nodes if isinstance(n, Input) and self._scope.is_vector(n) and self._scope.is_wide(n)
+        ]
+        pointers = self.nest.lengths(of_rows=True) + self.nest.row_pointers(
+            [*(n for n in used if not n.at_start), *(o for o in self._element_outputs if self._is_streak(o))]
+        )
+        for out in self._kept_in_blocks:
+            if not self._blocks(out):
+                pointers += self._zeroed(out)
+        lines = [*self._reads(nodes, fast), *statistics(fast, nodes)]
+        lanes = self._row_of(self.schedule.element_lanes).width.lanes
+        elements = replace(fast, width=replace(fast.width, lanes=lanes))
+        lines += elements.narrow([self._contribution(out) for out in self._element_outputs])
+        written = self._elements_streamed_or_not(elements)
+        if not fast.conditions:
+            holes = {
+                "pointers": pointers,
+                "statistics": lines,
+                "elements": written,
+                "results": self._results(fast),
+            }
+            return fill("cpu/row.py", "row", holes)
+        careful_lanes = fitting(self.schedule.careful_lanes, self.nest.vector.size if self.nest.vector else 1)
+        careful = replace(
+            fast, width=Width("float64", careful_lanes, "_wide"), careful=True, conditions=[], narrowed=set()
+        )
+        holes = {
+            "pointers": pointers,
+            "statistics": [*lines, f"ordinary = {' and '.join(fast.conditions)}"],
+            "elements": written or ["pass"],
+            "careful": [*statistics(careful, nodes), *self._elements(careful)],
+            "results": self._results(fast),
+        }
+        return fill("cpu/row_with_fallback.py", "row_with_fallback", holes)
+
+    def _reads(self, nodes: list[Node], row: Row) -> list[str]:
+        inputs = [node for node in nodes if isinstance(node, Input) and not self._scope.is_vector(node)]
+        return [f"{self._scope.names[node]} = {row.row_value(node)}" for node in inputs]
+
+    # Elements
+
+    @cached_property
+    def _element_outputs(self) -> list[Output]:
+        """Outputs that the loop over elements writes or adds to."""
+        inside = self.loops.inside
+        return [
+            out
+            for out in self.program.outputs
+            if set(out.dims) & inside
+            or (self._contribution(out).axes & inside and self._is_partial(out.value))
+        ]
+
+    @cached_property
+    def _kept_in_blocks(self) -> list[Output]:
+        """Partial sums with a number for each lane."""
+        return [out for out in self._element_outputs if self._is_partial(out.value) and self._is_streak(out)]
+
+    @cached_property
+    def _step_sums(self) -> list[Output]:
+        """Partial sums with a number for each step of the loops around the vectors."""
+        return [
+            out for out in self._element_outputs if self._is_partial(out.value) and not self._is_streak(out)
+        ]
+
+    def _is_streak(self, out: Output) -> bool:
+        """Whether an array has the axis that lies in the lanes."""
+        return self.loops.vector in out.dims
+
+    def _blocks(self, out: Output) -> bool:
+        """Whether a sum is kept over a block of rows, not over one row."""
+        return any(name not in self.loops.domain for name in out.dims)
+
+    def _is_partial(self, node: Node) -> bool:
+        """Whether a node is a reduction that later stages finish."""
+        return isinstance(node, Reduce) and node.over != self.loops.inside
+
+    def _contribution(self, out: Output) -> Node:
+        """What an element or a row contributes to an output."""
+        value = out.value
+        return value.operand if isinstance(value, Reduce) and self._is_partial(value) else value
+
+    def _elements(self, row: Row) -> list[str]:
+        """The loop that writes element-sized outputs and adds to sums."""
+        outputs = self._element_outputs
+        if not outputs:
+            return []
+        roots = [self._contribution(out) for out in outputs]
+        start = row.step_start(roots, [out for out in outputs if self._is_streak(out)])
+        if self.loops.across or self.loops.vector is None:
+            left = row.rest if self.loops.across else None
+            body = [*self._element_step(row, left, stream=False), *self._step_totals(row, left)]
+            return row.over_steps(start, body)
+        start += [f"{self._lanes(out, row)} = {row.width.filled(_neutral(out))}" for out in self._step_sums]
+
+        def step(left: Left) -> list[str]:
+            return self._element_step(row, left, stream=False)
+
+        body = over_features(row.length, row.width.lanes, step)
+        return row.over_steps(start, [*body, *self._step_totals(row, None)])
+
+    def _elements_streamed_or_not(self, row: Row) -> list[str]:
+        """The loop twice where results may be large: past the caches, and through them."""
+        plain = self._elements(row)
+        if not self._streamed:
+            return plain
+        holes = {
+            "head": self._element_step(row, "start", stream=False),
+            "whole": self._element_step(row, None, stream=True),
+            "partial": self._element_step(row, "left", stream=False),
+        }
+        names = {"FEATURES": row.length, "LANES": row.width.lanes, "BYTES": self.schedule.stream_bytes}
+        target = self.nest.step_pointer(self._streamed[0])
+        body = fill("cpu/features.py", "features_streamed", holes, TARGET=target, **names)
+        roots = [self._contribution(out) for out in self._element_outputs]
+        streamed = row.over_steps(row.step_start(roots, self._element_outputs), body)
+        return fill("cpu/features.py", "streamed_or_not", {"streamed": streamed, "plain": plain})
+
+    def _element_step(self, row: Row, left: Left, stream: bool) -> list[str]:
+        values = [self._contribution(out) for out in self._element_outputs]
+        lines: list[str] = []
+        if stream and self._prefetch:
+            read = [
+                node
+                for node in row.scope.vectors_for(values)
+                if isinstance(node, Input) and set(node.dims) == set(self.loops.domain)
+            ]
+            lines += prefetched(row, read, self._prefetch)
+        lines += row.vectors(values, row.width, left)
+        for out in self._element_outputs:
+            if out in self._step_sums:
+                if not self.loops.across:
+                    lines.append(self._accumulated(row, out, left))
+            elif out in self._kept_in_blocks:
+                lines += self._add_to_sum(row, out, left)
+            elif stream and out in self._streamed:
+                pointer = self.nest.step_pointer(out)
+                lines.append(f"stream({pointer}, i, {row.repeated(out.value)}, {self.schedule.stream_bytes})")
+            else:
+                lines.append(self._stored(row, out, row.repeated(out.value), left))
+        return lines
+
+    def _stored(self, row: Row, out: Output, text: str, left: Left) -> str:
+        stride = self.nest.stride(out, self.loops.vector or "")
+        return stored(self.nest.step_pointer(out), stride, text, left, row.width.lanes)
+
+    # Sums that later stages finish
+
+    def _lanes(self, out: Output, row: Row) -> str:
+        return f"{out.name}{row.width.suffix}_lanes"
+
+    def _accumulated(self, row: Row, out: Output, left: Left) -> str:
+        lanes, value = self._lanes(out, row), self._contribution(out)
+        if _operation(out) == "sum" and left is None:
+            return f"{lanes} = {row.scope.added(value, lanes, row.width)}"
+        text = row.kept(row.repeated(value), left, _neutral(out))
+        return f"{lanes} += {text}" if _operation(out) == "sum" else f"{lanes} = maximum({lanes}, {text})"
+
+    def _step_totals(self, row: Row, left: Left) -> list[str]:
+        """What a step of the loops around the vectors adds up to, written."""
+        lines = []
+        for out in self._step_sums:
+            value = self._contribution(out)
+            assert isinstance(out.value, Reduce)
+            finish = "total" if _operation(out) == "sum" else "largest"
+            if self.loops.vector not in out.value.over:
+                text = row.scope.vector_operand(value, row.width)
+            elif self.loops.across:
+                kept = row.repeated(value)
+                if left is not None:
+                    kept = f"keep_first({kept}, {left}, {_neutral(out)})"
+                text = f"{finish}({kept})"
+            else:
+                text = f"{finish}({self._lanes(out, row)})"
+            axes = {*self.nest.unit_axes(out), *self.nest.steps}
+            lines.append(f"write({out.name}, {self.nest.offset(out, axes)}, {text})")
+        return lines
+
+    def _add_to_sum(self, row: Row, out: Output, left: Left) -> list[str]:
+        pointer, name = self.nest.step_pointer(out), f"{out.name}{row.width.suffix}"
+        stride = self.nest.stride(out, self.loops.vector or "")
+        value = self._contribution(out)
+        if _operation(out) == "sum":
+            text = row.scope.added(value, f"{name}_i", row.width)
+        else:
+            text = f"maximum({name}_i, {row.scope.vector_operand(value, row.width)})"
+        return [
+            f"{name}_i = {loaded(pointer, stride, row.width, left, out.dtype)}",
+            stored(pointer, stride, text, left, row.width.lanes),
+        ]
+
+    def _zeroed(self, out: Output) -> list[str]:
+        """Lines that set the sums of a block, or of a row, to what nothing adds up to."""
+        nest, loops = self.nest, self.loops
+        outer = [name for name in nest.unit_axes(out) if name not in nest.within or not self._blocks(out)]
+        inner = [name for name in out.dims if name not in outer and name != loops.vector]
+        row = self._row_of(self.schedule.element_lanes)
+        filled = row.width.filled(_neutral(out))
+        if loops.across:
+            stride = nest.stride(out, loops.vector or "")
+            terms = nest.offset(out, {*outer, *inner})
+            lines = [
+                f"sums = advance({out.name}, {terms})",
+                stored("sums", stride, filled, row.rest, row.width.lanes),
+            ]
+            for name in reversed(inner):
+                stop = as_python(self._extent(name, outer))
+                lines = fill("cpu/units.py", "steps", {"body": lines}, INDEX=nest.index(name), STOP=stop)
+            return lines
+        sizes = product(self._extent(name, outer) for name in nest.whole(out.dims) if name not in outer)
+        length = int(sizes) if sizes.isdigit() else as_python(f"({sizes})")
+        lanes = fitting(self.schedule.element_lanes, length if isinstance(length, int) else None)
+        filled = replace(row.width, lanes=lanes).filled(_neutral(out))
+        lines = [f"sums = advance({out.name}, {nest.offset(out, outer)})"]
+        return lines + over_features(length, lanes, lambda left: [stored("sums", "1", filled, left, lanes)])
+
+    def _extent(self, name: str, outer: list[str]) -> str:
+        """The positions along an axis that a unit has where those along ``outer`` are fixed."""
+        stretch = self.nest.stretch_of(name)
+        return (
+            self.nest.size(name) if stretch is None or stretch.name not in outer else self.nest.length(name)
+        )
+
+    # Row-sized results
+
+    def _results(self, row: Row) -> list[str]:
+        """Row-sized outputs, and what a row contributes to sums over rows."""
+        lines: list[str] = []
+        kept: list[str] = []
+        for out in self.program.outputs:
+            if out in self._element_outputs:
+                continue
+            offset = self.nest.offset(out, self.nest.unit_axes(out))
+            value = self._contribution(out)
+            if self.loops.across:
+                pointer = out.name if offset == "0" else f"advance({out.name}, {offset})"
+                stride = self.nest.stride(out, self.loops.vector or "")
+                line = stored(pointer, stride, row.repeated(value), row.rest, row.width.lanes)
+            else:
+                line = f"write({out.name}, {offset}, {row.scope.row_operand(value)})"
+            (kept if out.role == "saved" else lines).append(line)
+        if kept:
+            lines += ["if keep:", *("    " + line for line in kept)]
+        return lines
+
+    # Results past the caches
+
+    @cached_property
+    def _streamed(self) -> list[Output]:
+        """Outputs that may be written past the caches: whole aligned vectors of long streaks."""
+        schedule, vector = self.schedule, self.nest.vector
+        if vector is None or self.loops.across or not schedule.stream_from or self._step_sums:
+            return []
+        length = self._row_of(schedule.element_lanes).length
+        itemsize = TABLE[self.program.compute].itemsize
+        if not isinstance(length, int) or length < schedule.element_lanes:
+            return []
+        if self.nest.steps and length * itemsize < schedule.prefetch_from:
+            return []
+        return [
+            out
+            for out in self._element_outputs
+            if not self._is_partial(out.value)
+            and out.dtype == self.program.compute
+            and self.nest.stride(out, vector.name) == "1"
+        ]
+
+    @property
+    def _prefetch(self) -> int:
+        """How many elements ahead inputs are prefetched: one row, if rows lie one behind the other."""
+        length = self._row_of(self.schedule.element_lanes).length
+        itemsize = TABLE[self.program.compute].itemsize
+        if not isinstance(length, int) or self.nest.steps or length * itemsize < self.schedule.prefetch_from:
+            return 0
+        return length
+
+    def _decide_streaming(self) -> list[str]:
+        bytes_ = self.schedule.stream_bytes
+        first, *others = self._streamed
+        alike = "".join(f" and same_alignment({first.name}, {out.name}, {bytes_})" for out in others)
+        row = product(self.nest.size(name) for name in self.loops.inside)
+        rows = as_python(product(self.nest.size(name) for name in self.loops.units))
+        assert row.isdigit(), "results are streamed where the size of a row is known"
+        least = max(1, self.schedule.stream_from // (int(row) * TABLE[first.dtype].itemsize))
+        return [f"streamed = {rows} >= {least}{alike}"]
+
+
+def _operation(out: Output) -> str:
+    assert isinstance(out.value, Reduce)
+    return out.value.op
+
+
+def _neutral(out: Output) -> str:
+    return "0.0" if _operation(out) == "sum" else "-INFINITY"

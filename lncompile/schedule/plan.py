@@ -1,0 +1,166 @@
+"""From a program to the stages that kernels are made of, in the order in which they run.
+
+    program --collapse--> choose a domain, its loops and lanes --cut--> stage, rest --> ... until all is done
+
+The choice depends on the program's axes and sizes alone, so results do not depend on the machine's load or
+number of threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lncompile.errors import CompilerBug
+from lncompile.ir import Axes, Binary, Cast, Input, Node, Program, Reduce, Select, Unary, topological
+from lncompile.passes.collapse import collapse
+from lncompile.passes.offsets import offsets
+from lncompile.passes.stages import Loops, Stage, chunked, cut, ready
+from lncompile.schedule.cpu import Schedule, fitting
+
+
+def plan(program: Program, schedule: Schedule) -> tuple[Stage, ...]:
+    """The stages of ``program``."""
+    stages: list[Stage] = []
+    # Names of all arrays of the phase, and of the workspaces of the stages so far.
+    taken = frozenset(array.name for array in program.arrays)
+    while program.outputs:
+        program = collapse(_pruned(program))
+        choice = _reducing(program, schedule) if ready(program) else _elementwise(program, schedule)
+        stage, program = cut(*choice, taken)
+        if not stage.program.outputs:
+            raise CompilerBug(f"{program.name}: a stage without results")
+        taken |= {array.name for array in stage.program.outputs}
+        stages.append(stage)
+    return tuple(stages)
+
+
+def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, bool]:
+    """A stage that loops over the axes of a reduction, or over stretches of them."""
+    first = ready(program)
+    domain = _ordered(max((node.operand.axes for node in first), key=lambda axes: len(axes)), program)
+    over = _best([node.over for node in first if node.operand.axes == set(domain)], program)
+    vector = domain[-1]
+    across = vector not in over
+    lanes = fitting(schedule.column_lanes, _size(vector, program)) if across else 0
+    inside, chunk, per = _stretch(domain, over, lanes, program, schedule)
+    wide = across or inside != over or chunk is not None or _reads_partial(program, over)
+
+    def is_summed(node: Reduce) -> bool:
+        return (wide or node.over != over) and not any(
+            isinstance(below, Reduce) and below.axes & node.over for below in _below(node)
+        )
+
+    program = offsets(program, is_summed)
+    if chunk is not None:
+        program, counting = chunked(program, chunk, per)
+        at = domain.index(chunk)
+        domain = (*domain[:at], counting, *domain[at:])
+    return program, Loops(domain, inside, vector, lanes, schedule.block_rows), wide
+
+
+def _elementwise(program: Program, schedule: Schedule) -> tuple[Program, Loops, bool]:
+    """A stage without reductions, for the outputs with the most axes."""
+    dims = set(max((out.dims for out in program.outputs), key=len))
+    domain = _ordered(frozenset(dims), program)
+    if not domain:
+        return program, Loops((), frozenset(), None, 1, 1), False
+    vector = domain[-1]
+    program_now = replace(program, outputs=tuple(out for out in program.outputs if set(out.dims) == dims))
+    wide = _reads_vectors_of_doubles(program_now, vector)
+    repeated = _repeated_along(program_now, domain) if wide or _computes_rows(program_now, domain) else None
+    if repeated is None:
+        chunk, per = None, 1
+        size = _size(vector, program)
+        if (len(domain) == 1 and size is None) or (size or 0) > schedule.unit_elements:
+            chunk, per = vector, schedule.chunk_elements
+        inside, lanes = frozenset({vector}), 0
+    else:
+        lanes = fitting(schedule.column_lanes, _size(vector, program))
+        inside, chunk, per = frozenset({repeated}), repeated, max(1, schedule.chunk_elements // lanes)
+        wide = True
+    if chunk is not None:
+        program, counting = chunked(program, chunk, per)
+        at = domain.index(chunk)
+        domain = (*domain[:at], counting, *domain[at:])
+    return program, Loops(domain, inside, vector, lanes, schedule.block_rows), wide
+
+
+def _stretch(
+    domain: tuple[str, ...], over: Axes, lanes: int, program: Program, schedule: Schedule
+) -> tuple[Axes, str | None, int]:
+    """The axes that a unit loops over, and the one it takes a stretch of, ``per`` positions at a time."""
+    axes = {axis.name: axis for axis in program.axes}
+    if any(axes[name].of is not None or any(p.of for p in axes[name].parts) for name in over):
+        return over, None, 1
+    elements, inside = max(lanes, 1), []
+    whole = elements
+    for name in over:
+        whole *= axes[name].size or schedule.unit_elements * 2
+    if whole <= schedule.unit_elements:
+        return over, None, 1
+    for name in reversed([name for name in domain if name in over]):
+        inside.append(name)
+        size = axes[name].size
+        if size is None or elements * size > schedule.chunk_elements:
+            return frozenset(inside), name, max(1, schedule.chunk_elements // elements)
+        elements *= size
+    return over, None, 1
+
+
+def _best(candidates: list[Axes], program: Program) -> Axes:
+    """Of the reductions' axes those that are looped over: known sizes first, then the most elements."""
+    sizes = {axis.name: axis.size for axis in program.axes}
+    known = [over for over in candidates if all(sizes[name] is not None for name in over)]
+    if known:
+        return max(known, key=lambda over: (program.count(over), sorted(over)))
+    return min(candidates, key=lambda over: (len(over), sorted(over)))
+
+
+def _repeated_along(program: Program, domain: tuple[str, ...]) -> str | None:
+    """The innermost axis along which something that differs from lane to lane is the same."""
+    vector = domain[-1]
+    for name in reversed(domain[:-1]):
+        if any(vector in node.axes and name not in node.axes for node in program.nodes):
+            return name
+    return None
+
+
+def _computes_rows(program: Program, domain: tuple[str, ...]) -> bool:
+    """Whether something is computed, not just read, that differs from lane to lane but not everywhere."""
+    return any(
+        isinstance(node, Unary | Binary | Select | Cast)
+        and domain[-1] in node.axes
+        and len(node.axes) < len(domain)
+        for node in program.nodes
+    )
+
+
+def _reads_vectors_of_doubles(program: Program, vector: str) -> bool:
+    return any(
+        isinstance(node, Input) and node.role == "workspace" and vector in node.axes for node in program.nodes
+    )
+
+
+def _reads_partial(program: Program, over: Axes) -> bool:
+    """Whether a reduction over these axes adds up what an earlier stage left."""
+    return any(
+        isinstance(node, Input) and node.role == "workspace" and node.axes & over for node in program.nodes
+    )
+
+
+def _below(node: Node) -> list[Node]:
+    return [other for other in topological([node]) if other is not node]
+
+
+def _size(name: str, program: Program) -> int | None:
+    return next(axis.size for axis in program.axes if axis.name == name)
+
+
+def _ordered(names: Axes, program: Program) -> tuple[str, ...]:
+    return tuple(axis.name for axis in program.axes if axis.name in names)
+
+
+def _pruned(program: Program) -> Program:
+    """``program`` without the axes that nothing varies over."""
+    used = {name for array in program.arrays for name in array.dims}
+    return replace(program, axes=tuple(axis for axis in program.axes if axis.name in used))

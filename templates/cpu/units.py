@@ -1,0 +1,36 @@
+"""Units of work, one after another, and the loops around the vectors of one."""
+
+from lncompile.emit.standins import hole
+
+
+def units(begin, end):
+    hole("once")
+    for UNIT in range(begin, end):
+        hole("unit")
+    hole("last")
+
+
+def only_unit(begin, end):
+    hole("once")
+    if begin < end:
+        hole("unit")
+    hole("last")
+
+
+def rows_of_block(BLOCK, PER, ROW, ROWS):
+    hole("open")
+    for ROW in range(BLOCK * PER, min(BLOCK * PER + PER, ROWS)):
+        hole("row")
+
+
+def steps(STOP):
+    for INDEX in range(STOP):
+        hole("body")
+
+
+def steps_in_blocks(STOP, BLOCK):
+    for start in range(0, STOP, BLOCK):
+        hole("open")
+        for INDEX in range(start, min(start + BLOCK, STOP)):
+            hole("body")
+        hole("close")
