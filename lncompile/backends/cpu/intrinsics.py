@@ -19,7 +19,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic
 
-from lncompile.backends.cpu import vecmath
+from lncompile.backends.cpu import halves, vecmath
 
 I32, I64 = lir.IntType(32), lir.IntType(64)
 
@@ -42,6 +42,22 @@ class VectorModel(models.PrimitiveModel):
             else dmm.lookup(fe_type.element).get_value_type()
         )
         super().__init__(dmm, fe_type, lir.VectorType(element, fe_type.lanes))
+
+
+class Half(types.Type):
+    """A float of 16 bits as it lies in memory: there is no arithmetic on it, it is converted first."""
+
+    bitwidth = 16
+
+
+@register_default(Half)
+class HalfModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Half) -> None:
+        super().__init__(dmm, fe_type, lir.IntType(16))
+
+
+float16 = Half("float16")
+bfloat16 = Half("bfloat16")
 
 
 def _element(t: Any) -> Any:
@@ -163,7 +179,7 @@ def store_partial(typing_context: Any, pointer: Any, index: Any, count: Any, val
 def read(typing_context: Any, pointer: Any, index: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         value = builder.load(_address(context, builder, args, pointer.dtype), align=_alignment(pointer))
-        return context.cast(builder, value, pointer.dtype, types.float64)
+        return _to_element(context, builder, value, pointer.dtype, types.float64)
 
     return types.float64(pointer, types.int64), generate
 
@@ -265,8 +281,11 @@ def _first_lanes(builder: Any, count: Any, lanes: int) -> Any:
 
 
 def _to_element(context: Any, builder: Any, value: Any, source: Any, element: Any) -> Any:
-    if _element(source) == element:
+    before = _element(source)
+    if before == element:
         return value
+    if isinstance(before, Half) or isinstance(element, Half):
+        return _with_halves(context, builder, value, before, element)
     if isinstance(source, Vector):
         return _resized(
             builder,
@@ -276,6 +295,17 @@ def _to_element(context: Any, builder: Any, value: Any, source: Any, element: An
             element,
         )
     return context.cast(builder, value, source, element)
+
+
+def _with_halves(context: Any, builder: Any, value: Any, source: Any, element: Any) -> Any:
+    if isinstance(source, Half):
+        target = context.get_value_type(types.float64 if isinstance(element, Half) else element)
+        in_hardware = context.lnc_target.converts_float16
+        value = halves.widened(builder, value, source.name, target, in_hardware=in_hardware)
+    if isinstance(element, Half):
+        in_hardware = context.lnc_target.converts_float16
+        value = halves.narrowed(builder, value, element.name, in_hardware=in_hardware)
+    return value
 
 
 def _resized(builder: Any, value: Any, target: Any, source: Any, element: Any) -> Any:
@@ -318,6 +348,8 @@ def _converted(element: Any) -> Any:
 
 as_float32 = _converted(types.float32)
 as_float64 = _converted(types.float64)
+as_float16 = _converted(float16)
+as_bfloat16 = _converted(bfloat16)
 
 
 @intrinsic
