@@ -86,7 +86,8 @@ def rounded(values: Any, name: str) -> np.ndarray[Any, np.dtype[Any]]:
         if name == "bfloat16" and values.dtype == np.float64:
             # The package rounds to float32 on the way, and then ties that were none.
             values = _to_odd(values)
-        return values.astype(TABLE[name].numpy)
+        result: np.ndarray[Any, np.dtype[Any]] = values.astype(TABLE[name].numpy)
+    return result
 
 
 def _to_odd(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -105,4 +106,5 @@ def _from_package(name: str) -> np.dtype[Any]:
         import ml_dtypes
     except ImportError:
         raise LncTypeError(f"{name} needs the package {_PACKAGE}, which is not installed") from None
-    return np.dtype(getattr(ml_dtypes, name))
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return dtype

@@ -58,9 +58,10 @@ def _to_bfloat16(builder: Any, value: Any) -> Any:
     above = builder.lshr(bits, _constant(value, I32, 16))
     odd = builder.and_(above, _constant(value, I32, 1))
     rounded = builder.add(bits, builder.add(odd, _constant(value, I32, 0x7FFF)))
-    quiet = builder.or_(bits, _constant(value, I32, 0x400000))
-    chosen = builder.select(builder.fcmp_unordered("uno", value, value), quiet, rounded)
-    return builder.trunc(builder.lshr(chosen, _constant(value, I32, 16)), _like(value, I16))
+    # All ones are a quiet NaN, too, and spare a blend.
+    nan = builder.sext(builder.fcmp_unordered("uno", value, value), bits.type)
+    shifted = builder.lshr(builder.or_(rounded, nan), _constant(value, I32, 16))
+    return builder.trunc(shifted, _like(value, I16))
 
 
 def _float16_in_integers(builder: Any, value: Any) -> Any:
@@ -105,9 +106,7 @@ def _to_float16_in_integers(builder: Any, value: Any) -> Any:
     odd = builder.and_(builder.lshr(size, constant(13)), constant(1))
     rebiased = builder.add(size, constant(0xFFF - _BIAS))
     normal = builder.lshr(builder.add(rebiased, odd), constant(13))
-    chosen = builder.select(
-        builder.icmp_unsigned("<", size, constant(_BIAS + (1 << 23))), subnormal, normal
-    )
+    chosen = builder.select(builder.icmp_unsigned("<", size, constant(_BIAS + (1 << 23))), subnormal, normal)
     # From 65536 on; what rounds up to that has become infinity by its carry.
     large = builder.icmp_unsigned(">=", size, constant((127 + 16) << 23))
     chosen = builder.select(large, constant(0x7C00), chosen)

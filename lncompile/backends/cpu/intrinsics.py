@@ -141,6 +141,8 @@ def load_partial(typing_context: Any, pointer: Any, index: Any, count: Any, lane
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vector = context.get_value_type(kind)
+        if _in_pairs(context, pointer, count, kind.lanes):
+            return _load_pairs(context, builder, args, kind)
         address = _address(context, builder, args, kind)
         mask = _first_lanes(builder, args[2], kind.lanes)
         arguments = [address, I32(_alignment(pointer)), mask, lir.Constant(vector, None)]
@@ -162,10 +164,13 @@ def store(typing_context: Any, pointer: Any, index: Any, value: Any) -> Any:
     return types.void(pointer, types.int64, value), generate
 
 
-@intrinsic
+@intrinsic(prefer_literal=True)
 def store_partial(typing_context: Any, pointer: Any, index: Any, count: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vector = _to_element(context, builder, args[3], value, pointer.dtype)
+        if _in_pairs(context, pointer, count, value.lanes):
+            _store_pairs(context, builder, args, vector)
+            return context.get_dummy_value()
         address = _address(context, builder, args, Vector(pointer.dtype, value.lanes))
         mask = _first_lanes(builder, args[2], value.lanes)
         arguments = [vector, address, I32(_alignment(pointer)), mask]
@@ -278,6 +283,43 @@ def _first_lanes(builder: Any, count: Any, lanes: int) -> Any:
     return builder.icmp_signed(
         "<", lir.Constant(kind, list(range(lanes))), _splat(builder, builder.trunc(count, I32), lanes)
     )
+
+
+def _in_pairs(context: Any, pointer: Any, count: Any, lanes: int) -> bool:
+    """Whether to load or store so many elements as pairs, and the last one by itself.
+
+    Below AVX-512 no instruction loads or stores the first of some elements of 16 bits, and LLVM asks for each
+    of them where the number is not known.
+    """
+    known = isinstance(count, types.IntegerLiteral)
+    return (
+        isinstance(pointer.dtype, Half) and lanes > 1 and not known and context.lnc_target.vector_bytes < 64
+    )
+
+
+def _pairs(context: Any, builder: Any, args: Any, lanes: int) -> tuple[Any, Any, Any, Any]:
+    """Vector type and address of the pairs, the mask of whole ones, and the index of the last element."""
+    vector = lir.VectorType(I32, lanes // 2)
+    address = builder.bitcast(builder.gep(args[0], [args[1]]), vector.as_pointer())
+    mask = _first_lanes(builder, builder.lshr(args[2], I64(1)), lanes // 2)
+    return vector, address, mask, builder.sub(args[2], I64(1))
+
+
+def _load_pairs(context: Any, builder: Any, args: Any, kind: Any) -> Any:
+    vector, address, mask, last = _pairs(context, builder, args, kind.lanes)
+    arguments = [address, I32(2), mask, lir.Constant(vector, None)]
+    pairs = _call(builder, "llvm.masked.load", arguments, vector, (vector, address.type))
+    element = builder.load(builder.gep(args[0], [builder.add(args[1], last)]), align=2)
+    values = builder.bitcast(pairs, context.get_value_type(kind))
+    return builder.insert_element(values, element, builder.trunc(last, I32))
+
+
+def _store_pairs(context: Any, builder: Any, args: Any, value: Any) -> None:
+    vector, address, mask, last = _pairs(context, builder, args, value.type.count)
+    arguments = [builder.bitcast(value, vector), address, I32(2), mask]
+    _call(builder, "llvm.masked.store", arguments, lir.VoidType(), (vector, address.type))
+    element = builder.extract_element(value, builder.trunc(last, I32))
+    builder.store(element, builder.gep(args[0], [builder.add(args[1], last)]), align=2)
 
 
 def _to_element(context: Any, builder: Any, value: Any, source: Any, element: Any) -> Any:
