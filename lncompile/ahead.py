@@ -48,8 +48,9 @@ def compile(
     """Compile ``norm`` for arrays like a first argument of ``shape``.
 
     ``dtype`` is one dtype for all arguments or a mapping by argument name, in which None leaves an optional
-    argument out and those not mentioned have the first argument's. ``options`` are the equation's constants
-    and the sizes of split axes. Batch sizes in ``shape`` do not matter. ``target``: ``cpu`` is this machine.
+    argument out and those not mentioned have the first argument's; ``out_dtype`` is that of the outputs, else
+    the first argument's. ``options`` are the equation's constants and the sizes of split axes. Batch sizes in
+    ``shape`` do not matter. ``target``: ``cpu`` is this machine.
 
     Raises ``LncError`` naming what does not fit. Kernels for another CPU can be inspected (``stages``), not
     called.

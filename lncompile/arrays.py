@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from lncompile.dtypes import BY_NUMPY, TABLE
+from lncompile.dtypes import TABLE, name_of
 from lncompile.errors import LncTypeError, LncValueError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -35,9 +35,12 @@ def _is_array(value: object) -> TypeGuard[Array]:
 
 def dtype_name(name: str, array: Array) -> str:
     """The name of an array's dtype; ``LncError`` if there are no kernels for it."""
-    found = BY_NUMPY.get(_native(array.dtype))
+    found = name_of(_native(array.dtype))
     if found is None:
-        raise LncTypeError(f"{name}: expected an array of {' or '.join(TABLE)}; got dtype {array.dtype}")
+        *names, last = TABLE
+        raise LncTypeError(
+            f"{name}: expected an array of {', '.join(names)} or {last}; got dtype {array.dtype}"
+        )
     return found
 
 
@@ -72,7 +75,7 @@ def check_output(name: str, array: object, shape: tuple[int, ...], dtype: str) -
 def check_like(name: str, array: Array, shape: tuple[int, ...], dtype: str, why: str = "") -> None:
     """``LncError`` unless ``array`` has this dtype, in any byte order, and shape; ``why`` says whose."""
     why = why and f", {why}"
-    if BY_NUMPY.get(_native(array.dtype)) != dtype:
+    if name_of(_native(array.dtype)) != dtype:
         raise LncTypeError(f"{name}: expected dtype {dtype}{why}; got {array.dtype}")
     if array.shape != shape:
         raise LncValueError(f"{name}: expected shape {shape}{why}; got {array.shape}")

@@ -63,7 +63,7 @@ def allocator(phase: Phase, buffers: Sequence[Buffer | None], *, single: bool = 
         "None" if buffer is None else f"empty({_shape(buffer, first)}, {buffer.dtype})" for buffer in buffers
     ]
     lines.append(f"    return {arrays[0]}" if single else f"    return ({''.join(a + ', ' for a in arrays)})")
-    names: dict[str, Any] = {name: entry.numpy for name, entry in TABLE.items()}
+    names: dict[str, Any] = {b.dtype: TABLE[b.dtype].numpy for b in buffers if b is not None}
     names |= {"ndarray": np.ndarray, "empty": np.empty, "prod": prod}
     exec("\n".join(lines), names)
     allocate: Allocate = names["allocate"]

@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from lncompile.buffers import batch_sizes
+from lncompile.dtypes import rounded
 from lncompile.interface import Phase
 from lncompile.interpret import interpret
 from lncompile.kernel import Kernel, Signature, refuse
@@ -40,9 +41,10 @@ class _Interpreted:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
             results = interpret(self._program, inputs)
-        for name, value in results.items():
-            if name in by_name:
-                by_name[name][...] = value.reshape(by_name[name].shape)
+        for buffer in self._phase.buffers:
+            if buffer.name in results and buffer.name in by_name:
+                array = by_name[buffer.name]
+                array[...] = rounded(results[buffer.name], buffer.dtype).reshape(array.shape)
 
     def _sizes(self, shape: tuple[int, ...]) -> dict[str, int]:
         """The sizes of the program's axes, each of which may be several (``n*h``), for x of ``shape``."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lncompile.dtypes import TABLE
+from lncompile.dtypes import rounded
 from lncompile.errors import CompilerBug
 from lncompile.ir import Binary, Cast, Const, Input, Node, Output, Program, Reduce, Select, Unary
 
@@ -79,7 +79,7 @@ def _value(
         case Reduce(op, operand, over):
             return _reduce(op, values[operand], tuple(order[name] for name in over))
         case Cast(operand, dtype):
-            return values[operand].astype(TABLE[dtype].numpy).astype(np.float64)
+            return rounded(values[operand], dtype).astype(np.float64)
 
 
 def _expanded(array: Array, dims: tuple[str, ...], order: Mapping[str, int]) -> Array:

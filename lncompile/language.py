@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from lncompile import axes as ax
-from lncompile.dtypes import named
+from lncompile.dtypes import named, rounded
 from lncompile.errors import LncError, LncTypeError, LncValueError
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ def cast(v: Any, dtype: Any) -> Any:
     except LncError as error:
         raise _error(v.trace if isinstance(v, Value) else None, f"lnc.cast: {error}", type(error)) from None
     if not isinstance(v, Value):
-        return float(np.dtype(name).type(_number("cast", v)))
+        return float(rounded(np.float64(_number("cast", v)), name))
     return Value(_node("Cast", _real(v, v.trace), name), v.trace)
 
 

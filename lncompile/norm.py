@@ -38,8 +38,8 @@ class Norm(Protocol):
         """The output (a tuple where the equation returns one) for NumPy arrays.
 
         Array arguments go by position or keyword; ``options`` are the equation's constants, sizes of split
-        axes by the axis' name, and ``out_dtype``. ``out`` receives the result and is returned. Raises
-        ``LncError``.
+        axes by the axis' name, and ``out_dtype`` (else it is the first argument's). ``out`` receives the
+        result and is returned. Raises ``LncError``.
         """
 
     def forward(self, *arrays: Any, out: Any = None, **options: Any) -> tuple[Any, Context]:

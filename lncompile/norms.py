@@ -1,4 +1,7 @@
-"""The family, as equations: read it to learn the language, import its norms from ``lncompile``."""
+"""The family, as equations: read it to learn the language, import its norms from ``lncompile``.
+
+Every array may be float16, bfloat16, float32 or float64; "like x" says both shape and dtype.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from lncompile.norm import norm
 def layer_norm(x: Any, weight: Any = 1.0, bias: Any = 0.0, *, eps: float = 1e-5) -> Any:
     """Layer normalization (Ba, Kiros, Hinton 2016, arXiv 1607.06450, equations 3 and 4).
 
-    x [... d] float32 or float64; weight and bias [d]; y like x. The paper's σ has no ``eps``; it is
+    x [... d]; weight and bias [d]; y like x. The paper's σ has no ``eps``; it is
     inside the root here, as in the authors' code and in torch.
     """
     mu = mean(x)
@@ -25,7 +28,7 @@ def layer_norm(x: Any, weight: Any = 1.0, bias: Any = 0.0, *, eps: float = 1e-5)
 def rms_norm(x: Any, weight: Any = 1.0, *, eps: float = 1e-5, weight_offset: float = 0.0) -> Any:
     """Root mean square layer normalization (Zhang, Sennrich 2019, arXiv 1910.07467, equation 4).
 
-    x [... d] float32 or float64; weight [d]; y like x. ``weight_offset=1.0`` is the form that multiplies by
+    x [... d]; weight [d]; y like x. ``weight_offset=1.0`` is the form that multiplies by
     1 + weight, with weights stored around zero.
     """
     rstd = rsqrt(mean(square(x)) + eps)

@@ -79,7 +79,7 @@ def test_version(run: Run) -> None:
         ("explain layer_norm --shape 3x", "4096x1024"),
         ("explain layer_norm --shape -3x4", "4096x1024"),
         ("explain layer_norm --shape 3,4", "4096x1024"),
-        ("explain layer_norm --shape 3x4 --dtype int8", "float32, float64"),
+        ("explain layer_norm --shape 3x4 --dtype int8", "float16, bfloat16, float32, float64"),
         ("explain layer_norm --shape 3x4 --dtype y=float32", "'y'"),
         ("explain layer_norm --shape 3x4 --target cpu:z80", "cpu:x86-64-v2"),
         ("explain layer_norm --shape 3x4 --stage tokens", "source"),

@@ -35,7 +35,7 @@ _OPTIONS = ("shape", "dtype", "target")
     default="float32",
     show_default=True,
     metavar="DTYPE",
-    help="For all arrays, or by argument: x=float32,bias=none.",
+    help="For all arrays, or by argument: x=bfloat16,weight=float32,bias=none.",
 )
 @click.option("--target", callback=options.target, default="cpu", show_default=True, metavar="TARGET")
 @click.option("--stage", type=click.Choice([*STAGES, "all"]), default="source", show_default=True)

@@ -24,7 +24,7 @@ def shape(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, 
 
 
 def dtype(ctx: click.Context, param: click.Parameter, value: str) -> str | dict[str, str | None]:
-    """``float32``, or by argument: ``x=float32,weight=float64,bias=none``."""
+    """``float32``, or by argument: ``x=bfloat16,weight=float32,bias=none``."""
     named = [part.rpartition("=") for part in value.split(",")]
     for _, _, name in named:
         if name not in (*TABLE, "none"):

@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lncompile import interpret
+from lncompile.dtypes import name_of, rounded
 
 #: The kernel language: everything that an emitted kernel may call.
 __all__ = [
     "absolute",
     "advance",
+    "as_bfloat16",
+    "as_float16",
     "as_float32",
     "as_float64",
     "elements_to_boundary",
@@ -112,7 +115,9 @@ def store_partial(p: Pointer, i: int, count: int, value: Any) -> None:
     assert p.array is not None
     start = p.offset + i
     assert start in range(p.array.size - count + 1), "write outside the array"
-    p.array[start : start + count] = np.atleast_1d(value)[:count]
+    dtype = name_of(p.array.dtype)
+    assert dtype is not None
+    p.array[start : start + count] = rounded(np.atleast_1d(value)[:count], dtype)
 
 
 def read(p: Pointer, i: int) -> np.float64:
@@ -169,6 +174,16 @@ def f32x(value: float, lanes: int) -> Array:
 def f64x(value: float, lanes: int) -> Array:
     """A float64 vector of equal lanes."""
     return np.full(lanes, value, np.float64)
+
+
+def as_bfloat16(v: Any) -> Any:
+    """Rounded to bfloat16."""
+    return rounded(v, "bfloat16")[()]
+
+
+def as_float16(v: Any) -> Any:
+    """Rounded to float16."""
+    return rounded(v, "float16")[()]
 
 
 def as_float32(v: Any) -> Any:

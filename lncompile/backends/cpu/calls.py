@@ -44,7 +44,9 @@ class PhaseRunner:
 
         Raises:
             LncValueError: the number of threads in the environment is not one.
+            LncTypeError: the package that brings a dtype is not installed.
         """
+        runtime.fill_dtypes(buffer.dtype for buffer in phase.buffers)
         self.phase = phase
         self._library = library
         self._functions = [_c_function(library, call, phase) for call in phase.calls]

@@ -21,16 +21,13 @@ from llvmlite import ir
 
 from lncompile.backends.cpu import runtime
 from lncompile.backends.cpu.calls import fold, may_coincide, required_count, workspace_expression
-from lncompile.backends.cpu.runtime import Slot
+from lncompile.backends.cpu.runtime import DTYPE_NUMBERS, Slot
 from lncompile.dtypes import TABLE
 from lncompile.errors import CompilerBug
 from lncompile.interface import WRITTEN, Buffer, Call, Phase
 
 _BOOL, _BYTE, _INT32, _INT64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _POINTER = ir.PointerType()
-
-# NumPy numbers the dtypes of other packages from here on, in the order in which a process registers them.
-_FIRST_USER_TYPE = 256
 
 
 def entry_ir(phase: Phase) -> str:
@@ -39,8 +36,8 @@ def entry_ir(phase: Phase) -> str:
     The text names no target and no data layout: give it those of the module that it goes into.
 
     Raises:
-        CompilerBug: a batch axis occurs in optional buffers alone, a dtype has no fixed type number, or the
-            size of a workspace is not an expression of the phase's sizes.
+        CompilerBug: a batch axis occurs in optional buffers alone, or the size of a workspace is not an
+            expression of the phase's sizes.
     """
     return str(_Entry(phase).module)
 
@@ -154,14 +151,11 @@ class _Entry:
 
     def _check_header(self, argument: _Argument) -> None:
         buffer, object_ = argument.buffer, argument.object
-        dtype = TABLE[buffer.dtype].numpy
-        if dtype.num >= _FIRST_USER_TYPE:
-            raise CompilerBug(
-                f"{buffer.name}: the type number of {buffer.dtype} differs from process to process"
-            )
         descr = self._field(object_, runtime.ARRAY_DESCR, _POINTER)
         number = self._field(descr, runtime.DESCR_TYPE_NUM, _INT32)
-        self._require(self.build.icmp_signed("==", number, _INT32(dtype.num)))
+        fixed = TABLE[buffer.dtype].number
+        expected = self._slot(DTYPE_NUMBERS[buffer.dtype], _INT32) if fixed is None else _INT32(fixed)
+        self._require(self.build.icmp_signed("==", number, expected))
         # Of the four, '=' '|' '<' '>', only the last is foreign where the self-test holds.
         order = self._field(descr, runtime.DESCR_BYTEORDER, _BYTE)
         self._require(self.build.icmp_unsigned("!=", order, _BYTE(ord(">"))))

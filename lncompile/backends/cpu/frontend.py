@@ -16,7 +16,12 @@ from lncompile.backends.cpu.target import CpuTarget
 from lncompile.digest import short_digest
 from lncompile.emit.lower import Function, Lowered
 
-_SCALARS = {"float32": types.float32, "float64": types.float64}
+_SCALARS = {
+    "float16": intrinsics.float16,
+    "bfloat16": intrinsics.bfloat16,
+    "float32": types.float32,
+    "float64": types.float64,
+}
 
 
 class _RawLibrary(codegen.AOTCodeLibrary):
@@ -62,6 +67,7 @@ def raw_ir(lowered: Lowered, target: CpuTarget) -> str:
         context = cpu_target.target_context.subtarget(
             _internal_codegen=_RawCodegen("lncompile"), aot_mode=True
         )
+        context.lnc_target = target  # for the intrinsics
         library = context.codegen().create_library("lncompile")
         for function in lowered.functions:
             _add(context, library, namespace[function.name], function, target)

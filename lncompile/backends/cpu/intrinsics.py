@@ -19,7 +19,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic
 
-from lncompile.backends.cpu import vecmath
+from lncompile.backends.cpu import halves, vecmath
 
 I32, I64 = lir.IntType(32), lir.IntType(64)
 
@@ -42,6 +42,22 @@ class VectorModel(models.PrimitiveModel):
             else dmm.lookup(fe_type.element).get_value_type()
         )
         super().__init__(dmm, fe_type, lir.VectorType(element, fe_type.lanes))
+
+
+class Half(types.Type):
+    """A float of 16 bits as it lies in memory: there is no arithmetic on it, it is converted first."""
+
+    bitwidth = 16
+
+
+@register_default(Half)
+class HalfModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Half) -> None:
+        super().__init__(dmm, fe_type, lir.IntType(16))
+
+
+float16 = Half("float16")
+bfloat16 = Half("bfloat16")
 
 
 def _element(t: Any) -> Any:
@@ -125,6 +141,8 @@ def load_partial(typing_context: Any, pointer: Any, index: Any, count: Any, lane
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vector = context.get_value_type(kind)
+        if _in_pairs(context, pointer, count, kind.lanes):
+            return _load_pairs(context, builder, args, kind)
         address = _address(context, builder, args, kind)
         mask = _first_lanes(builder, args[2], kind.lanes)
         arguments = [address, I32(_alignment(pointer)), mask, lir.Constant(vector, None)]
@@ -183,10 +201,13 @@ def store(typing_context: Any, pointer: Any, index: Any, value: Any) -> Any:
     return types.void(pointer, types.int64, value), generate
 
 
-@intrinsic
+@intrinsic(prefer_literal=True)
 def store_partial(typing_context: Any, pointer: Any, index: Any, count: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vector = _to_element(context, builder, args[3], value, pointer.dtype)
+        if _in_pairs(context, pointer, count, value.lanes):
+            _store_pairs(context, builder, args, vector)
+            return context.get_dummy_value()
         address = _address(context, builder, args, Vector(pointer.dtype, value.lanes))
         mask = _first_lanes(builder, args[2], value.lanes)
         arguments = [vector, address, I32(_alignment(pointer)), mask]
@@ -200,7 +221,7 @@ def store_partial(typing_context: Any, pointer: Any, index: Any, count: Any, val
 def read(typing_context: Any, pointer: Any, index: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         value = builder.load(_address(context, builder, args, pointer.dtype), align=_alignment(pointer))
-        return context.cast(builder, value, pointer.dtype, types.float64)
+        return _to_element(context, builder, value, pointer.dtype, types.float64)
 
     return types.float64(pointer, types.int64), generate
 
@@ -301,9 +322,49 @@ def _first_lanes(builder: Any, count: Any, lanes: int) -> Any:
     )
 
 
+def _in_pairs(context: Any, pointer: Any, count: Any, lanes: int) -> bool:
+    """Whether to load or store so many elements as pairs, and the last one by itself.
+
+    Below AVX-512 no instruction loads or stores the first of some elements of 16 bits, and LLVM asks for each
+    of them where the number is not known.
+    """
+    known = isinstance(count, types.IntegerLiteral)
+    return (
+        isinstance(pointer.dtype, Half) and lanes > 1 and not known and context.lnc_target.vector_bytes < 64
+    )
+
+
+def _pairs(context: Any, builder: Any, args: Any, lanes: int) -> tuple[Any, Any, Any, Any]:
+    """Vector type and address of the pairs, the mask of whole ones, and the index of the last element."""
+    vector = lir.VectorType(I32, lanes // 2)
+    address = builder.bitcast(builder.gep(args[0], [args[1]]), vector.as_pointer())
+    mask = _first_lanes(builder, builder.lshr(args[2], I64(1)), lanes // 2)
+    return vector, address, mask, builder.sub(args[2], I64(1))
+
+
+def _load_pairs(context: Any, builder: Any, args: Any, kind: Any) -> Any:
+    vector, address, mask, last = _pairs(context, builder, args, kind.lanes)
+    arguments = [address, I32(2), mask, lir.Constant(vector, None)]
+    pairs = _call(builder, "llvm.masked.load", arguments, vector, (vector, address.type))
+    element = builder.load(builder.gep(args[0], [builder.add(args[1], last)]), align=2)
+    values = builder.bitcast(pairs, context.get_value_type(kind))
+    return builder.insert_element(values, element, builder.trunc(last, I32))
+
+
+def _store_pairs(context: Any, builder: Any, args: Any, value: Any) -> None:
+    vector, address, mask, last = _pairs(context, builder, args, value.type.count)
+    arguments = [builder.bitcast(value, vector), address, I32(2), mask]
+    _call(builder, "llvm.masked.store", arguments, lir.VoidType(), (vector, address.type))
+    element = builder.extract_element(value, builder.trunc(last, I32))
+    builder.store(element, builder.gep(args[0], [builder.add(args[1], last)]), align=2)
+
+
 def _to_element(context: Any, builder: Any, value: Any, source: Any, element: Any) -> Any:
-    if _element(source) == element:
+    before = _element(source)
+    if before == element:
         return value
+    if isinstance(before, Half) or isinstance(element, Half):
+        return _with_halves(context, builder, value, before, element)
     if isinstance(source, Vector):
         return _resized(
             builder,
@@ -313,6 +374,17 @@ def _to_element(context: Any, builder: Any, value: Any, source: Any, element: An
             element,
         )
     return context.cast(builder, value, source, element)
+
+
+def _with_halves(context: Any, builder: Any, value: Any, source: Any, element: Any) -> Any:
+    if isinstance(source, Half):
+        target = context.get_value_type(types.float64 if isinstance(element, Half) else element)
+        in_hardware = context.lnc_target.converts_float16
+        value = halves.widened(builder, value, source.name, target, in_hardware=in_hardware)
+    if isinstance(element, Half):
+        in_hardware = context.lnc_target.converts_float16
+        value = halves.narrowed(builder, value, element.name, in_hardware=in_hardware)
+    return value
 
 
 def _resized(builder: Any, value: Any, target: Any, source: Any, element: Any) -> Any:
@@ -355,6 +427,8 @@ def _converted(element: Any) -> Any:
 
 as_float32 = _converted(types.float32)
 as_float64 = _converted(types.float64)
+as_float16 = _converted(float16)
+as_bfloat16 = _converted(bfloat16)
 
 
 @intrinsic

@@ -14,13 +14,14 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
 
+from lncompile.dtypes import TABLE
 from lncompile.errors import LncTypeError, LncValueError
 
 
@@ -40,6 +41,11 @@ class Slot(IntEnum):
     GOMP_PARALLEL = 10
     OMP_GET_THREAD_NUM = 11
     OMP_GET_NUM_THREADS = 12
+    BFLOAT16_NUMBER = 13
+
+
+#: Where the table holds NumPy's numbers of dtypes that differ from process to process.
+DTYPE_NUMBERS = {"bfloat16": Slot.BFLOAT16_NUMBER}
 
 
 # Offsets in bytes into a PyObject, a PyArrayObject and a PyArray_Descr of a 64-bit CPython with a GIL, from
@@ -111,6 +117,16 @@ def make_entry(address: int, name: str, doc: str) -> Callable[..., object]:
     new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
     make: Callable[..., Callable[..., object]] = new(("PyCFunction_NewEx", ctypes.pythonapi))
     return make(ctypes.addressof(definition), _table, None)
+
+
+def fill_dtypes(names: Iterable[str]) -> None:
+    """Let entry points recognise arrays of these dtypes.
+
+    Raises:
+        LncTypeError: the package that brings one of them is not installed.
+    """
+    for name in DTYPE_NUMBERS.keys() & names:
+        _table[DTYPE_NUMBERS[name]] = TABLE[name].numpy.num
 
 
 def get_num_threads() -> int:

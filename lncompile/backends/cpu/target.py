@@ -11,24 +11,28 @@ from lncompile.errors import LncTypeError, LncValueError
 
 
 class CpuTarget(NamedTuple):
-    """What LLVM is told to generate code for; ``vector_bytes`` is the width of its registers."""
+    """What LLVM is told to generate code for; ``vector_bytes`` is the width of its registers.
+
+    ``converts_float16``: it has instructions for that, so that LLVM does not call a library.
+    """
 
     name: str
     triple: str
     cpu: str
     features: str
     vector_bytes: int
+    converts_float16: bool
 
 
 _LINUX = "x86_64-unknown-linux-gnu"
 TARGETS: dict[str, CpuTarget] = {
     target.name: target
     for target in (
-        CpuTarget("cpu:x86-64-v2", _LINUX, "x86-64-v2", "", 16),
-        CpuTarget("cpu:x86-64-v3", _LINUX, "x86-64-v3", "", 32),
+        CpuTarget("cpu:x86-64-v2", _LINUX, "x86-64-v2", "", 16, False),
+        CpuTarget("cpu:x86-64-v3", _LINUX, "x86-64-v3", "", 32, True),
         # LLVM keeps to 256-bit registers on this level unless told otherwise.
-        CpuTarget("cpu:x86-64-v4", _LINUX, "x86-64-v4", "-prefer-256-bit", 64),
-        CpuTarget("cpu:aarch64", "aarch64-unknown-linux-gnu", "generic", "", 16),
+        CpuTarget("cpu:x86-64-v4", _LINUX, "x86-64-v4", "-prefer-256-bit", 64, True),
+        CpuTarget("cpu:aarch64", "aarch64-unknown-linux-gnu", "generic", "", 16, True),
     )
 }
 
