@@ -35,6 +35,9 @@ class Norm(Protocol):
 
     __name__: str
 
+    def __hash__(self) -> int:
+        """That of a function: every norm is its own."""
+
     def __call__(self, *arrays: Any, out: Any = None, **options: Any) -> Any:
         """The output (a tuple where the equation returns one) for NumPy arrays.
 
@@ -168,9 +171,7 @@ class Dispatcher:
         self, dtypes: dict[str, str], sizes: ax.Sizes, options: Mapping[str, Any], target: str = "cpu"
     ) -> Specialization:
         """What the code for these arguments is specialised on."""
-        pattern = self.equation.pattern
-        split = {name for dim in pattern.dims if len(dim) > 1 for name in dim}
-        fixed = [name for name in pattern.axes if name in pattern.features | split]
+        fixed = self.equation.fixed
         out_dtype = options.get("out_dtype")
         return Specialization(
             tuple(dtypes.items()),
