@@ -752,6 +752,32 @@ def nested_statistics():
     return norm, formula
 
 
+@case("n=2 h=3 v=4", "n=3 h=5 v=2")
+def merged_parameter():
+    """Axes that are two dimensions of the array, and one of a parameter."""
+
+    @lnc.norm("n h v", scale="(h v)")
+    def norm(x, scale):
+        return lnc.silu(x * scale)
+
+    def formula(x, scale):
+        scaled = x * scale.reshape(x.shape[1:])
+        return scaled * sigmoid(scaled)
+
+    return norm, formula
+
+
+@case("n=2 d=4", "n=5 d=9")
+def outputs_of_parameters():
+    """Outputs over features alone, over nothing, and over the batch alone."""
+
+    @lnc.norm("n [d]", p="d", q="n")
+    def norm(x, p, q):
+        return lnc.square(p), lnc.sum(p), q * lnc.sum(p), lnc.max(x)
+
+    return norm, lambda x, p, q: (p**2, p.sum(), q * p.sum(), x.max(1))
+
+
 @case("b=2 n=3 d=4", "b=3 n=4 d=9")
 def parameter_statistics():
     """Parameters of a batch axis have statistics of their own."""
@@ -788,24 +814,20 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-each = pytest.mark.parametrize(
-    ("norm", "formula", "sizes"),
-    [
-        pytest.param(found.norm, found.formula, sizes, id=f"{name}-{at}")
-        for name, found in CASES.items()
-        for at, sizes in enumerate(found.sizes)
-    ],
-)
+def parametrized(*places: int):
+    """The cases in their sizes at these places: every kernel is compiled anew."""
+    return pytest.mark.parametrize(
+        ("norm", "formula", "sizes"),
+        [
+            pytest.param(found.norm, found.formula, found.sizes[at], id=f"{name}-{at}")
+            for name, found in CASES.items()
+            for at in places
+        ],
+    )
 
 
-def test_there_are_many_in_two_sizes_each() -> None:
-    assert len(CASES) >= 45
-    assert all(len(found.sizes) == 2 for found in CASES.values())
-
-
-@each
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_forward(norm: Any, formula: Any, sizes: ax.Sizes, dtype: Any) -> None:
+def check_forward(norm: Any, formula: Any, sizes: ax.Sizes, dtype: Any) -> None:
+    """The outputs are those of the formula."""
     arrays = arrays_of(norm, sizes, dtype)
     options = splits(norm, sizes)
     got = as_tuple(norm(*arrays, **options))
@@ -819,9 +841,8 @@ def test_forward(norm: Any, formula: Any, sizes: ax.Sizes, dtype: Any) -> None:
         np.testing.assert_allclose(y, exact, rtol=0, atol=1000 * np.finfo(dtype).eps * scale)
 
 
-@each
-def test_gradients(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
-    """Of a random combination of all outputs, along a random direction of each argument, in float64."""
+def check_gradients(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
+    """Those of a random combination of all outputs, along a random direction of each argument, in float64."""
     arrays = arrays_of(norm, sizes)
     options = splits(norm, sizes)
     results, ctx = norm.forward(*arrays, **options)
@@ -845,10 +866,24 @@ def test_gradients(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
         assert abs(float((gradient * direction).sum()) - slope) <= 1e-6 * (1 + scale)
 
 
-@each
-def test_out_and_arguments_left_out(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
-    """Results in arrays that are given, and defaults in the place of arguments: the same as those numbers."""
-    equation = dispatcher_of(norm).equation
+def test_there_are_many_in_two_sizes_each() -> None:
+    assert len(CASES) >= 45
+    assert all(len(found.sizes) == 2 for found in CASES.values())
+
+
+@parametrized(0, 1)
+def test_forward_and_gradients(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
+    check_forward(norm, formula, sizes, np.float64)
+    check_gradients(norm, formula, sizes)
+
+
+@parametrized(1)
+def test_forward_in_float32(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
+    check_forward(norm, formula, sizes, np.float32)
+
+
+@parametrized(0)
+def test_results_in_arrays_that_are_given(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
     arrays = arrays_of(norm, sizes)
     options = splits(norm, sizes)
     results = norm(*arrays, **options)
@@ -857,15 +892,69 @@ def test_out_and_arguments_left_out(norm: Any, formula: Any, sizes: ax.Sizes) ->
     assert norm(*arrays, **options, out=given) is given
     for y, expected in zip(out, as_tuple(results), strict=True):
         np.testing.assert_array_equal(y, expected)
-    if any(not argument.required for argument in equation.arguments):
-        shown = [
-            a if argument.required else None for a, argument in zip(arrays, equation.arguments, strict=True)
-        ]
-        full = [
-            np.full(a.shape, argument.default) if b is None else a
-            for a, b, argument in zip(arrays, shown, equation.arguments, strict=True)
-        ]
-        for y, exact in zip(
-            as_tuple(norm(*shown, **options)), as_tuple(formula(*full, **options)), strict=True
-        ):
-            np.testing.assert_allclose(y, exact, rtol=0, atol=1e-11 * max(1.0, float(np.abs(exact).max())))
+
+
+@parametrized(0)
+def test_arguments_left_out_are_their_defaults(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
+    arguments = dispatcher_of(norm).equation.arguments
+    if all(argument.required for argument in arguments):
+        return
+    arrays = arrays_of(norm, sizes)
+    options = splits(norm, sizes)
+    pairs = list(zip(arrays, arguments, strict=True))
+    got = norm(*(array if argument.required else None for array, argument in pairs), **options)
+    full = [
+        array if argument.required else np.full(array.shape, argument.default) for array, argument in pairs
+    ]
+    for y, exact in zip(as_tuple(got), as_tuple(formula(*full, **options)), strict=True):
+        np.testing.assert_allclose(y, exact, rtol=0, atol=1e-11 * max(1.0, float(np.abs(exact).max())))
+
+
+def arrangement(seed: int) -> tuple[Any, Any, ax.Sizes]:
+    """An equation over one to five axes of random roles, with three parameters over random axes of them."""
+    random = np.random.default_rng(seed)
+    names = "abcde"[: random.integers(1, 6)]
+    features = [name for name in names if random.random() < 0.5]
+    some = [name for name in features if random.random() < 0.6] or features
+    over = {
+        argument: [str(name) for name in random.permutation(list(names)) if random.random() < 0.5]
+        for argument in ("scale", "shift", "inner")
+    }
+    pattern = " ".join(f"[{name}]" if name in features else name for name in names)
+
+    @lnc.norm(pattern, **{argument: " ".join(dims) for argument, dims in over.items()})
+    def norm(x, scale, shift, inner=0.5):
+        z = x * inner + x
+        if not features:
+            return lnc.tanh(z) * scale + shift
+        partial = standardize(z, over=" ".join(some)) * scale + shift
+        return partial + lnc.square(lnc.mean(z)), lnc.mean(partial, over=" ".join(features))
+
+    def formula(x, scale, shift, inner):
+        scale, shift, inner = (
+            np.transpose(p, sorted(range(p.ndim), key=dims.__getitem__)).reshape(
+                [size if name in dims else 1 for name, size in zip(names, x.shape, strict=True)]
+            )
+            for p, dims in ((scale, over["scale"]), (shift, over["shift"]), (inner, over["inner"]))
+        )
+        z = x * inner + x
+        if not features:
+            return np.tanh(z) * scale + shift
+        places = tuple(names.index(name) for name in features)
+        partial = standardized(z, *(names.index(name) for name in some)) * scale + shift
+        return partial + mean(z, *places) ** 2, partial.mean(places)
+
+    return norm, formula, {name: int(random.integers(1, 5)) for name in names}
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_random_arrangements(seed: int) -> None:
+    check_forward(*arrangement(seed), np.float64)
+    check_gradients(*arrangement(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(16, 160))
+def test_more_random_arrangements(seed: int) -> None:
+    check_forward(*arrangement(seed), np.float64)
+    check_gradients(*arrangement(seed))
