@@ -197,9 +197,8 @@ def _matched(
             *zip(dims[at + 1 :], shape[len(shape) - after :], strict=True),
         ]
     if len(shape) != len(dims):
-        raise LncValueError(
-            f"{argument}: expected {len(dims)} dimensions [{show(dims)}]; got shape {_shape_text(shape)}"
-        )
+        expected = f"{len(dims)} dimensions [{show(dims)}]" if dims else "an array without dimensions"
+        raise LncValueError(f"{argument}: expected {expected}; got shape {_shape_text(shape)}")
     return list(zip(dims, shape, strict=True))
 
 

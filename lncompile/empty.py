@@ -24,9 +24,10 @@ class _Interpreted:
 
     entry = staticmethod(refuse)
 
-    def __init__(self, phase: Phase, program: Program) -> None:
+    def __init__(self, phase: Phase, program: Program, fixed: Mapping[str, int]) -> None:
         self._phase = phase
         self._program = program
+        self._fixed = fixed
 
     def run(self, arrays: Sequence[Array | None]) -> None:
         """Fill the written arrays with the interpreter's results."""
@@ -48,7 +49,9 @@ class _Interpreted:
 
     def _sizes(self, shape: tuple[int, ...]) -> dict[str, int]:
         """The sizes of the program's axes, each of which may be several (``n*h``), for x of ``shape``."""
-        batch = batch_sizes(self._phase.buffers[0], shape)
+        # A merged axis may have parts whose sizes are compiled in: n*g of "n (g [c])".
+        batch: dict[str, tuple[int, ...]] = {name: (size,) for name, size in self._fixed.items()}
+        batch |= batch_sizes(self._phase.buffers[0], shape)
         return {
             axis.name: prod(size for part in axis.name.split("*") for size in batch[part])
             if axis.size is None
@@ -65,7 +68,7 @@ def empty_kernel(signature: Signature, compilation: Compilation, stages: Mapping
         offered,
         compilation.target.name,
         compilation.program.returns_tuple,
-        _Interpreted(offered.forward, pair.forward),
-        _Interpreted(offered.backward, pair.backward),
+        _Interpreted(offered.forward, pair.forward, compilation.request.sizes),
+        _Interpreted(offered.backward, pair.backward, compilation.request.sizes),
         stages,
     )

@@ -40,6 +40,13 @@ class Equation(NamedTuple):
         code = self.function.__code__
         return f"{code.co_filename}:{code.co_firstlineno}"
 
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """The axes whose sizes are compiled in: features, and those that an array has as part of a split."""
+        dims = (dim for argument in self.arguments for dim in argument.dims if len(dim) > 1)
+        split = {name for dim in dims for name in dim}
+        return tuple(name for name in self.pattern.axes if name in self.pattern.features | split)
+
 
 def read_equation(function: Callable[..., Any], pattern: object, axes: Mapping[str, object]) -> Equation:
     """What ``lnc.norm`` decorates; ``LncError`` with file and line says what is wrong with it."""

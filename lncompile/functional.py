@@ -1,17 +1,23 @@
 """The normalizations of ``torch.nn.functional`` on NumPy arrays: the same names, argument order and defaults.
 
-More parameters stand at the end only: ``out`` receives the result and is returned.
+More parameters stand at the end only: ``out`` receives the result and is returned. These functions compute
+results alone; gradients are where the equations are: ``lncompile.layer_norm.forward`` and ``.backward``, and
+so on.
+
+``batch_norm``, ``group_norm`` and ``instance_norm`` take arrays [n c ...]. One whose channels are innermost
+in memory, such as ``x.transpose(0, 3, 1, 2)`` of an array [n h w c], is read as it lies; results are like it.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from functools import cache
+from math import prod
 from typing import Any
 
 from lncompile import arrays as arr
 from lncompile import norms
+from lncompile.channels import Running, check_out, checked_channels, number, over, run, tracked
 from lncompile.dtypes import compute_dtype
 from lncompile.errors import LncTypeError, LncValueError
 from lncompile.norm import Norm
@@ -33,6 +39,7 @@ def layer_norm(
     ``weight`` and ``bias`` have the shape ``normalized_shape``. Raises ``LncError`` where shapes do not fit.
     """
     count = _check_shapes(input, normalized_shape, weight=weight, bias=bias)
+    check_out(out, input=input, weight=weight, bias=bias)
     return _over_last(norms.layer_norm, count)(input, weight, bias, eps=eps, out=out)
 
 
@@ -50,11 +57,114 @@ def rms_norm(
     or ``weight`` is. Raises ``LncError`` where shapes do not fit.
     """
     count = _check_shapes(input, normalized_shape, weight=weight)
+    check_out(out, input=input, weight=weight)
     if eps is None:
         arrays = {"input": input, "weight": weight}
         given = [arr.dtype_name(name, array) for name, array in arrays.items() if array is not None]
         eps = _EPSILON[compute_dtype(given)]
     return _over_last(norms.rms_norm, count)(input, weight, eps=eps, out=out)
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    out: Any = None,
+) -> Any:
+    """Batch normalization of every channel of ``input`` [n c ...] (arXiv 1502.03167, algorithms 1 and 2).
+
+    With ``training`` it is by the statistics of ``input``; ``running_mean`` and ``running_var`` [c], unless
+    they are None, become (1 - momentum) times themselves plus momentum times the mean and the unbiased
+    variance of ``input``. Without, it is by the running statistics. These have dtypes of their own and are
+    changed when all else is done; an empty ``input`` leaves them as they are. ``weight`` and ``bias`` [c].
+
+    Raises ``LncError``: shapes or dtypes do not fit, one running statistic is None or both are needed, a
+    channel has one value alone to take statistics of, ``eps`` is negative, or 0 in training.
+    """
+    x, channels = checked_channels(input, weight=weight, bias=bias)
+    number("eps", eps)
+    if eps < 0 or (training and eps == 0):
+        least = "a positive number in training" if training else "a number of at least 0"
+        raise LncValueError(f"eps: expected {least}; got {eps!r}")
+    running = Running(running_mean, running_var, channels, momentum, None if training else "training=False")
+    check_out(out, running, input=x, weight=weight, bias=bias)
+    if not training:
+        return run(norms.batch_norm_inference, x, *running.arrays, weight, bias, eps=eps, out=out)
+    count = prod(x.shape[:1] + x.shape[2:])
+    if count == 1:
+        raise LncValueError(f"input: expected more than 1 value per channel when training; got {x.shape}")
+    return tracked(norms.batch_norm, x, weight, bias, eps, out, running, channels, count)
+
+
+def group_norm(
+    input: Any,
+    num_groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *,
+    out: Any = None,
+) -> Any:
+    """Group normalization of ``input`` [n c ...], its channels in ``num_groups`` groups (arXiv 1803.08494).
+
+    ``weight`` and ``bias`` [c]. Raises ``LncError``: shapes do not fit, the number of channels is no multiple
+    of ``num_groups``, or ``input`` has one value alone.
+    """
+    x, (channels,) = checked_channels(input, weight=weight, bias=bias)
+    try:
+        groups = operator.index(num_groups)
+    except TypeError:
+        raise LncTypeError(f"num_groups: expected an int; got {arr.described(num_groups)}") from None
+    if groups < 1 or channels % groups:
+        raise LncValueError(f"num_groups: expected a divisor of the {channels} channels; got {groups}")
+    if x.shape[0] * channels // groups * prod(x.shape[2:]) == 1:
+        raise LncValueError(
+            f"input: expected more than 1 value per group; got {x.shape}, num_groups={groups}"
+        )
+    check_out(out, input=x, weight=weight, bias=bias)
+    return run(norms.group_norm, x, weight, bias, eps=eps, g=groups, out=out)
+
+
+def instance_norm(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    out: Any = None,
+) -> Any:
+    """Instance normalization: of each channel of each n of ``input`` [n c ...] (arXiv 1607.08022).
+
+    With ``use_input_stats`` it is by the statistics of ``input``; the running statistics [c] follow their
+    averages over n as in :func:`batch_norm`. Without, it is by the running statistics. ``weight`` and
+    ``bias`` [c].
+
+    Raises ``LncError``: shapes or dtypes do not fit, one running statistic is None or both are needed, or a
+    channel has one value alone to take statistics of.
+    """
+    x, channels = checked_channels(input, weight=weight, bias=bias)
+    needed = None if use_input_stats else "use_input_stats=False"
+    running = Running(running_mean, running_var, channels, momentum, needed)
+    check_out(out, running, input=x, weight=weight, bias=bias)
+    if not use_input_stats:
+        return run(norms.batch_norm_inference, x, *running.arrays, weight, bias, eps=eps, out=out)
+    count = prod(x.shape[2:])
+    if count == 1:
+        raise LncValueError(f"input: expected more than 1 spatial element when training; got {x.shape}")
+    if not running.arrays:
+        return run(norms.instance_norm, x, weight, bias, eps=eps, out=out)
+    each = over(norms.batch_norm, "n c [...]")
+    return tracked(each, x, weight, bias, eps, out, running, x.shape[:2], count)
 
 
 def _check_shapes(input: object, normalized_shape: Sequence[int], **parameters: object) -> int:
@@ -77,12 +187,6 @@ def _check_shapes(input: object, normalized_shape: Sequence[int], **parameters: 
     return len(shape)
 
 
-def _over_last(norm: Norm, count: int) -> Norm:
+def _over_last(norm: Any, count: int) -> Norm:
     """A norm of the last dimension as one of the last ``count``."""
-    return norm if count == 1 else _over_several(norm, count)  # type: ignore[arg-type]
-
-
-@cache
-def _over_several(norm: Any, count: int) -> Norm:
-    made: Norm = norm.over(f"... [{' '.join(f'd{at}' for at in range(count))}]")
-    return made
+    return norm if count == 1 else over(norm, f"... [{' '.join(f'd{at}' for at in range(count))}]")

@@ -410,6 +410,8 @@ def _feature_axes(op: str, v: Value) -> ir.Axes:
     names = v.trace.features & v.node.axes
     if not names:
         what = f"the value {_axes_text(v)} varies over no feature axis"
+        if not v.trace.features:
+            what += "; brackets in the pattern mark those, as in '... [d]'"
         _refuse(v.trace, f"lnc.{op}: reduces over no axis: {what}", LncValueError)
     return names
 

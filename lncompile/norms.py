@@ -35,6 +35,55 @@ def rms_norm(x: Any, weight: Any = 1.0, *, eps: float = 1e-5, weight_offset: flo
     return x * rstd * (weight + weight_offset)
 
 
+@norm("[n] c [...]", weight="c", bias="c")
+def batch_norm(x: Any, weight: Any = 1.0, bias: Any = 0.0, *, eps: float = 1e-5) -> Any:
+    """Batch normalization as in training (Ioffe, Szegedy 2015, arXiv 1502.03167, algorithm 1).
+
+    x [n c ...]; weight and bias [c]. Returns y like x, and the mean and the biased variance of every channel,
+    [c] each, which running statistics are made of (:func:`lncompile.functional.batch_norm` does so).
+    """
+    mu = mean(x)
+    var = mean(square(x - mu))
+    rstd = rsqrt(var + eps)
+    return (x - mu) * rstd * weight + bias, mu, var
+
+
+@norm("n c ...", mean="c", var="c", weight="c", bias="c")
+def batch_norm_inference(
+    x: Any, mean: Any, var: Any, weight: Any = 1.0, bias: Any = 0.0, *, eps: float = 1e-5
+) -> Any:
+    """Batch normalization by given statistics (arXiv 1502.03167, algorithm 2, steps 10 and 11).
+
+    x [n c ...]; mean, var, weight and bias [c]; y like x. Nothing is averaged: there are no feature axes.
+    """
+    return (x - mean) * rsqrt(var + eps) * weight + bias
+
+
+@norm("n (g [c]) [...]", weight="(g c)", bias="(g c)")
+def group_norm(x: Any, weight: Any = 1.0, bias: Any = 0.0, *, eps: float = 1e-5) -> Any:
+    """Group normalization (Wu, He 2018, arXiv 1803.08494, equations 1, 2, 6 and 7).
+
+    x [n (g c) ...], the number of groups given by name (``g=32``); weight and bias [(g c)], one for each
+    channel; y like x.
+    """
+    mu = mean(x)
+    var = mean(square(x - mu))
+    rstd = rsqrt(var + eps)
+    return (x - mu) * rstd * weight + bias
+
+
+@norm("n c [...]", weight="c", bias="c")
+def instance_norm(x: Any, weight: Any = 1.0, bias: Any = 0.0, *, eps: float = 1e-5) -> Any:
+    """Instance normalization (Ulyanov, Vedaldi, Lempitsky 2016, arXiv 1607.08022, equation 3).
+
+    x [n c ...]; weight and bias [c]; y like x.
+    """
+    mu = mean(x)
+    var = mean(square(x - mu))
+    rstd = rsqrt(var + eps)
+    return (x - mu) * rstd * weight + bias
+
+
 @norm("... [d]", residual="... d", weight="d", bias="d")
 def add_layer_norm(x: Any, residual: Any, weight: Any = 1.0, bias: Any = 0.0, *, eps: float = 1e-5) -> Any:
     """Layer normalization of x + residual, as between the blocks of a transformer (arXiv 1706.03762, 5.4).
@@ -59,6 +108,18 @@ def add_rms_norm(
     added = x + residual
     rstd = rsqrt(mean(square(added)) + eps)
     return added * rstd * (weight + weight_offset), added
+
+
+@norm("b ... [d]", scale="b d", shift="b d")
+def ada_layer_norm(x: Any, scale: Any, shift: Any, *, eps: float = 1e-5) -> Any:
+    """Adaptive layer normalization, as in diffusion transformers (Peebles, Xie 2022, arXiv 2212.09748, 3.2).
+
+    x [b ... d]; scale and shift [b d], made by a network for each b; y = norm(x)·(1 + scale) + shift, like x.
+    """
+    mu = mean(x)
+    var = mean(square(x - mu))
+    rstd = rsqrt(var + eps)
+    return (x - mu) * rstd * (1.0 + scale) + shift
 
 
 @norm("... [d]")

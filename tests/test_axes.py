@@ -161,6 +161,12 @@ class TestSolving:
         ("pattern", "shapes", "given", "message"),
         [
             ("n [d]", {"x": ("n d", (2,))}, {}, "x: expected 2 dimensions [n d]; got shape (2,)"),
+            (
+                "n [d]",
+                {"x": ("n d", (2, 3)), "a": ("", (1,))},
+                {},
+                "a: expected an array without dimensions; got shape (1,)",
+            ),
             ("n [d]", {"x": ("n d", (2, 3, 4))}, {}, "x: expected 2 dimensions [n d]; got shape (2, 3, 4)"),
             (
                 "n ... [d]",

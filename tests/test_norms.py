@@ -15,10 +15,38 @@ RNG = np.random.default_rng(0)
 X, RESIDUAL = RNG.standard_normal((2, ROWS, FEATURES))
 WEIGHT, BIAS = RNG.standard_normal((2, FEATURES))
 ALPHA = np.asarray(0.7)
+IMAGE, VIDEO = RNG.standard_normal((3, 6, 4, 5)), RNG.standard_normal((2, 4, 3, 2, 2))
+GAIN, SHIFT, MEAN, VAR = RNG.standard_normal((4, 6))
+TOKENS, SCALES, SHIFTS = RNG.standard_normal((2, 3, 9)), *RNG.standard_normal((2, 2, 9))
 
 
-def standardized(x: Any) -> Any:
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+def standardized(x: Any, axis: Any = -1) -> Any:
+    return (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, keepdims=True) + 1e-5)
+
+
+def by_channel(x: Any, weight: Any, bias: Any) -> Any:
+    """x [n c ...] times weight [c] plus bias [c]."""
+    ones = (1,) * (x.ndim - 2)
+    return x * weight.reshape(-1, *ones) + bias.reshape(-1, *ones)
+
+
+def batch_formula(x: Any, weight: Any, bias: Any) -> Any:
+    axes = (0, *range(2, x.ndim))
+    return by_channel(standardized(x, axes), weight, bias), x.mean(axes), x.var(axes)
+
+
+def inference_formula(x: Any, mean: Any, var: Any, weight: Any, bias: Any) -> Any:
+    rstd = 1 / np.sqrt(var + 1e-5)
+    return by_channel(x, weight * rstd, bias - mean * weight * rstd)
+
+
+def instance_formula(x: Any, weight: Any, bias: Any) -> Any:
+    return by_channel(standardized(x, tuple(range(2, x.ndim))), weight, bias)
+
+
+def group_formula(x: Any, weight: Any, bias: Any) -> Any:
+    parts = x.reshape(len(x), 2, -1)
+    return by_channel(standardized(parts, 2).reshape(x.shape), weight, bias)
 
 
 def scaled(x: Any) -> Any:
@@ -34,6 +62,31 @@ CASES: dict[str, tuple[Any, tuple[Any, ...], dict[str, Any], Callable[..., Any]]
     "layer_norm": (lnc.layer_norm, (X, WEIGHT, BIAS), {}, lambda x, w, b: standardized(x) * w + b),
     "rms_norm": (lnc.rms_norm, (X, WEIGHT), {}, lambda x, w: scaled(x) * w),
     "rms_norm 1 + w": (lnc.rms_norm, (X, WEIGHT), {"weight_offset": 1.0}, lambda x, w: scaled(x) * (1 + w)),
+    "batch_norm": (lnc.batch_norm, (IMAGE, GAIN, SHIFT), {}, batch_formula),
+    "batch_norm of rows": (lnc.batch_norm, (X[:, :6], GAIN, SHIFT), {}, batch_formula),
+    "batch_norm of video": (lnc.batch_norm, (VIDEO, GAIN[:4], SHIFT[:4]), {}, batch_formula),
+    "batch_norm_inference": (
+        lnc.batch_norm_inference,
+        (IMAGE, MEAN, np.square(VAR), GAIN, SHIFT),
+        {},
+        inference_formula,
+    ),
+    "group_norm": (lnc.group_norm, (IMAGE, GAIN, SHIFT), {"g": 2}, group_formula),
+    "group_norm of rows": (lnc.group_norm, (X[:, :6], GAIN, SHIFT), {"g": 2}, group_formula),
+    "instance_norm": (lnc.instance_norm, (IMAGE, GAIN, SHIFT), {}, instance_formula),
+    "instance_norm of video": (lnc.instance_norm, (VIDEO, GAIN[:4], SHIFT[:4]), {}, instance_formula),
+    "ada_layer_norm": (
+        lnc.ada_layer_norm,
+        (TOKENS, SCALES, SHIFTS),
+        {},
+        lambda x, s, t: standardized(x) * (1 + s[:, None]) + t[:, None],
+    ),
+    "ada_layer_norm of rows": (
+        lnc.ada_layer_norm,
+        (X, RESIDUAL, RESIDUAL),
+        {},
+        lambda x, s, t: standardized(x) * (1 + s) + t,
+    ),
     "add_layer_norm": (
         lnc.add_layer_norm,
         (X, RESIDUAL, WEIGHT, BIAS),
@@ -93,3 +146,83 @@ def test_extreme_inputs_of_softmax() -> None:
 
 def test_a_zero_vector_has_no_direction() -> None:
     assert not lnc.l2_norm(np.zeros((2, 5), np.float32)).any()
+
+
+#: Norms on other patterns, how the original's first argument lies there, and the other arguments.
+ELSEWHERE: dict[str, tuple[Any, str, tuple[int, ...], tuple[Any, ...], dict[str, Any]]] = {
+    "batch_norm": (lnc.batch_norm, "[n h w] c", (0, 2, 3, 1), (GAIN, SHIFT), {}),
+    "batch_norm with dots": (lnc.batch_norm, "[n ...] c", (0, 2, 3, 1), (GAIN, SHIFT), {}),
+    "batch_norm of channels first": (lnc.batch_norm, "c [n h w]", (1, 0, 2, 3), (GAIN, SHIFT), {}),
+    "batch_norm_inference": (
+        lnc.batch_norm_inference,
+        "n ... c",
+        (0, 2, 3, 1),
+        (MEAN, np.square(VAR), GAIN, SHIFT),
+        {},
+    ),
+    "group_norm": (lnc.group_norm, "n [...] (g [c])", (0, 2, 3, 1), (GAIN, SHIFT), {"g": 2}),
+    "group_norm renamed": (lnc.group_norm, "n [h w] (g [k])", (0, 2, 3, 1), (GAIN, SHIFT), {"g": 2}),
+    "instance_norm": (lnc.instance_norm, "n [h w] c", (0, 2, 3, 1), (GAIN, SHIFT), {}),
+}
+
+
+@pytest.mark.parametrize(
+    ("norm", "pattern", "order", "parameters", "options"), ELSEWHERE.values(), ids=ELSEWHERE
+)
+def test_other_layouts_give_the_same(
+    norm: Any, pattern: str, order: Any, parameters: Any, options: Any
+) -> None:
+    """Outputs and gradients of another layout of the same numbers, in float64."""
+    moved = np.ascontiguousarray(IMAGE.transpose(order))
+    other = norm.over(pattern)
+    there, ctx_there = other.forward(moved, *parameters, **options)
+    here, ctx_here = norm.forward(IMAGE, *parameters, **options)
+    dy = tuple(RNG.standard_normal(y.shape) for y in as_tuple(here))
+    dy_there = (np.ascontiguousarray(dy[0].transpose(order)), *dy[1:])
+    several = isinstance(here, tuple)
+    g_here = norm.backward(dy if several else dy[0], ctx_here)
+    g_there = other.backward(dy_there if several else dy_there[0], ctx_there)
+    back = np.argsort(order)
+    for ours, others in ((as_tuple(there), as_tuple(here)), (g_there, g_here)):
+        for at, (a, b) in enumerate(zip(ours, others, strict=True)):
+            np.testing.assert_allclose(a.transpose(back) if at == 0 else a, b, rtol=0, atol=1e-12)
+
+
+def test_layer_norm_over_channels_is_that_of_the_last_axis() -> None:
+    y = lnc.layer_norm.over("n [c] h w")(IMAGE, GAIN, SHIFT)
+    expected = lnc.layer_norm(np.ascontiguousarray(IMAGE.transpose(0, 2, 3, 1)), GAIN, SHIFT)
+    np.testing.assert_allclose(y, expected.transpose(0, 3, 1, 2), rtol=0, atol=1e-12)
+
+
+def test_a_residual_follows_to_every_pattern() -> None:
+    last = np.ascontiguousarray(IMAGE.transpose(0, 2, 3, 1))
+    for pattern in ("n h w [c]", "n ... [c]", "... [c]"):
+        y, added = lnc.add_layer_norm.over(pattern)(last, 2 * last, GAIN, SHIFT)
+        np.testing.assert_allclose(added, 3 * last)
+        np.testing.assert_allclose(y, standardized(3 * last) * GAIN + SHIFT, rtol=0, atol=1e-12)
+
+
+def test_parameters_over_a_renamed_batch_axis_are_refused() -> None:
+    for norm, pattern in (
+        (lnc.batch_norm, "[n] k [...]"),
+        (lnc.group_norm, "n (q [c]) [...]"),
+        (lnc.ada_layer_norm, "n ... [d]"),
+    ):
+        with pytest.raises(lnc.LncError, match=r"unknown axis '[cgb]'"):
+            norm.over(pattern)
+
+
+def test_statistics_of_batch_norm_have_shapes_of_their_own() -> None:
+    y, mean, var = lnc.batch_norm(IMAGE)
+    assert (y.shape, mean.shape, var.shape) == (IMAGE.shape, (6,), (6,))
+    out = np.empty_like(y), np.empty_like(mean), np.empty_like(var)
+    assert lnc.batch_norm(IMAGE, out=out) is out
+    each = lnc.batch_norm.over("n c [...]")(IMAGE)
+    assert [a.shape for a in each] == [IMAGE.shape, (3, 6), (3, 6)]
+
+
+def test_the_number_of_groups_is_given_by_name() -> None:
+    with pytest.raises(lnc.LncError, match="g: the shapes do not tell the size of axis 'g'; pass g="):
+        lnc.group_norm(IMAGE)
+    with pytest.raises(lnc.LncError, match="no multiple of g=4"):
+        lnc.group_norm(IMAGE, g=4)

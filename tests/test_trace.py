@@ -35,6 +35,24 @@ class TestSignatures:
         ]
         assert dict(read.constants) == {"eps": 1e-5, "mode": "a"}
 
+    def test_the_axes_whose_sizes_are_compiled_in(self) -> None:
+        """Features, and whatever is part of a split, be it in another argument."""
+
+        def norm(x: Any, w: Any) -> Any: ...
+
+        for pattern, w, fixed in (
+            ("n [d]", "d", ("d",)),
+            ("n c ...", "c", ()),
+            ("n (g [c]) h", "g", ("g", "c")),
+            ("n h v [d]", "(h v) d", ("h", "v", "d")),
+            ("[n] c [...]", "c", ("n", "...")),
+        ):
+            assert read_equation(norm, pattern, {"w": w}).fixed == fixed
+
+    def test_a_statistic_where_no_axis_is_a_feature(self) -> None:
+        with pytest.raises(LncValueError, match=r"no feature axis; brackets in the pattern mark those"):
+            program_of(equation("n d")(lambda x: x - lnc.mean(x)), SIZES)
+
     @pytest.mark.parametrize(
         ("function", "pattern", "axes", "message"),
         [

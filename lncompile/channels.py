@@ -1,0 +1,165 @@
+"""Norms of arrays [n c ...]: their running statistics, and channels that are innermost in memory."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from lncompile import arrays as arr
+from lncompile import axes as ax
+from lncompile.dtypes import TABLE
+from lncompile.errors import LncTypeError, LncValueError
+from lncompile.language import mean, square
+from lncompile.norm import Norm, dispatcher_of, norm
+
+
+class Running:
+    """Checked running statistics: nothing is left that can fail when they are updated.
+
+    ``arrays`` is empty where they are not given. ``needed`` says why they must be: they are read then, and
+    otherwise ``written`` to.
+    """
+
+    def __init__(
+        self, mean: object, var: object, channels: tuple[int, ...], momentum: object, needed: str | None
+    ) -> None:
+        given = {"running_mean": mean, "running_var": var}
+        missing = [name for name, value in given.items() if value is None]
+        if missing and needed:
+            raise LncValueError(f"{missing[0]}: expected an array, since {needed}; got None")
+        if len(missing) == 1:
+            raise LncValueError(
+                f"{missing[0]}: expected an array, like the other's, or None for both; got None"
+            )
+        self.written = not needed
+        self.momentum = number("momentum", momentum)
+        self.named: dict[str, arr.Array] = {}
+        for name, value in given.items() if not missing else ():
+            self.named[name] = arr.checked(name, value)
+            dtype = arr.dtype_name(name, self.named[name])
+            arr.check_like(name, self.named[name], channels, dtype, _CHANNELS)
+            if self.written:
+                arr.check_output(name, self.named[name], channels, dtype)
+
+    @property
+    def arrays(self) -> tuple[arr.Array, ...]:
+        """Mean and variance, or nothing."""
+        return tuple(self.named.values())
+
+    def update(self, mean: arr.Array, var: arr.Array, count: int) -> None:
+        """Move them towards the mean and the biased variance [... c] of ``count`` values."""
+        over = tuple(range(mean.ndim - 1))
+        batch = mean.mean(over, np.float64), var.mean(over, np.float64) * (count / (count - 1))
+        keep = 1.0 - self.momentum
+        with np.errstate(all="ignore"):
+            for running, value in zip(self.arrays, batch, strict=True):
+                running[...] = keep * running.astype(np.float64) + self.momentum * value
+
+
+#: What the size of a parameter or a statistic comes from, for error messages.
+_CHANNELS = "one number for each channel of input"
+
+
+def checked_channels(input: object, **parameters: object) -> tuple[arr.Array, tuple[int]]:
+    """``input`` as an array [n c ...], and the shape (c,); ``LncError`` where it or a parameter is none."""
+    x = arr.checked("input", input)
+    if x.ndim < 2:
+        raise LncValueError(f"input: expected at least 2 dimensions [n c ...]; got shape {x.shape}")
+    channels = (x.shape[1],)
+    for name, value in parameters.items():
+        if value is not None:
+            array = arr.checked(name, value)
+            arr.check_like(name, array, channels, arr.dtype_name(name, array), _CHANNELS)
+    return x, channels
+
+
+def check_out(out: object, running: Running | None = None, **inputs: Any) -> None:
+    """Refuse an ``out`` that is not like ``input``, and arrays to write to that overlap others."""
+    x = inputs["input"]
+    written: list[tuple[str, arr.Array]] = []
+    if running and running.written:
+        written += running.named.items()
+    elif running:
+        inputs |= running.named
+    if out is not None:
+        written.append(("out", arr.check_output("out", out, x.shape, arr.dtype_name("input", x))))
+    arr.check_distinct(written, [(name, array) for name, array in inputs.items() if array is not None])
+
+
+def tracked(
+    channel_norm: Any,
+    x: arr.Array,
+    weight: object,
+    bias: object,
+    eps: float,
+    out: object,
+    running: Running,
+    shape: tuple[int, ...],
+    count: int,
+) -> Any:
+    """The first output of a norm that returns y, mean and variance, each of ``shape``, for ``running``."""
+    wider = None
+    if running.arrays and x.dtype.itemsize < TABLE["float32"].itemsize:
+        # The norm's have the dtype of x, too narrow for small steps. First, since ``out`` may be x.
+        moments = over(_moments, dispatcher_of(channel_norm).equation.pattern.text)
+        wider = run(moments, x, out_dtype="float32")
+    written = None if out is None else (out, *(np.empty(shape, x.dtype.newbyteorder("=")) for _ in range(2)))
+    y, *statistics = run(channel_norm, x, weight, bias, eps=eps, out=written)
+    if running.arrays and x.size:
+        mean, var = wider or statistics
+        running.update(mean, var, count)
+    return y
+
+
+@norm("[n] c [...]")
+def _moments(x: Any) -> Any:
+    """Mean and biased variance of every channel."""
+    mu = mean(x)
+    return mu, mean(square(x - mu))
+
+
+def run(channel_norm: Any, x: arr.Array, *parameters: object, out: Any = None, **options: Any) -> Any:
+    """The outputs of a norm of arrays [n c ...], computed where the channels are innermost as they lie.
+
+    What is like x then lies in memory as x does; ``out``, an array or a tuple, may lie in any way.
+    """
+    if not _is_channels_last(x):
+        return channel_norm(x, *parameters, out=out, **options)
+    last = over(channel_norm, _channels_last(dispatcher_of(channel_norm).equation.pattern))
+
+    def moved(made: Any, source: int, target: int) -> Any:
+        if isinstance(made, tuple):
+            return tuple(moved(array, source, target) for array in made)
+        return np.moveaxis(made, source, target) if made.ndim == x.ndim else made
+
+    made = last(moved(x, 1, -1), *parameters, out=None if out is None else moved(out, 1, -1), **options)
+    return moved(made, -1, 1) if out is None else out
+
+
+def _is_channels_last(x: arr.Array) -> bool:
+    """Whether the array [n c ...] is contiguous with c as its last dimension, and not as it is."""
+    return x.ndim > 2 and not x.flags.c_contiguous and np.moveaxis(x, 1, -1).flags.c_contiguous
+
+
+@cache
+def _channels_last(pattern: ax.Pattern) -> str:
+    """``n (g [c]) [...]`` as ``n [...] (g [c])``: the second dimension becomes the last."""
+    names = {name: f"[{name}]" if name in pattern.features else name for name in pattern.axes}
+    first, channels, *rest = (tuple(names[name] for name in dim) for dim in pattern.dims)
+    return ax.show((first, *rest, channels))
+
+
+@cache
+def over(channel_norm: Any, pattern: str) -> Norm:
+    """``norm.over(pattern)``, made once, so that it keeps its kernels."""
+    made: Norm = channel_norm.over(pattern)
+    return made
+
+
+def number(name: str, value: object) -> float:
+    """``value`` as a float; ``LncError`` where it is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise LncTypeError(f"{name}: expected a number; got {arr.described(value)}")
+    return float(value)
