@@ -8,8 +8,9 @@ Each value v of the program, computed in float64, carries two more arrays:
 - its *error* e, a bound on what rounding makes of it, to first order: what an operation makes of the errors
   of its operands, by its derivative, plus its own roundings of m.
 
-A sum of n terms in arithmetic of unit u is off by (4 + √n) u of its magnitude: the roundings are independent,
-and there are lanes and blocks (see ``reference.roundings``). Where a comparison is closer than its operands'
+A sum of n terms in arithmetic of unit u is off by (4 + n/2) u of its magnitude: partial sums are half of it
+on average, and equal terms, as of arrays that are broadcast, all round alike. No more than a block of terms
+is added in the compute type before float64 takes over. Where a comparison is closer than its operands'
 errors, either outcome is right: a value chosen by it may be off by the difference of the two. So
 ill-conditioned programs get wide bounds, infinite where a denominator may vanish, and raise no false alarm.
 """
@@ -17,7 +18,7 @@ ill-conditioned programs get wide bounds, infinite where a denominator may vanis
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod, sqrt
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +47,8 @@ FORMATS = {
 #: Roundings of one operation: arithmetic may become a product with a reciprocal; functions are polynomials
 #: in a few steps (``test_vecmath`` holds each to its ulps).
 ARITHMETIC, FUNCTION = 2, 6
+#: Terms that are added in the compute type before float64 takes over, at most.
+BLOCK = 1024
 #: What stays of first order: errors of errors, and shared factors.
 SLACK = 2
 
@@ -134,7 +137,7 @@ def _carry(
                 return _Carried(value, _over(np.max, of.magnitude, axes), _over(np.max, of.error, axes))
             magnitude, error = _over(np.sum, of.magnitude, axes), _over(np.sum, of.error, axes)
             count = prod(of.value.shape[axis] for axis in axes)
-            error = error + (4 + sqrt(count)) * unit * magnitude + floor
+            error = error + (4 + min(count, BLOCK) / 2) * unit * magnitude + floor
             return (
                 _Carried(value, magnitude, error)
                 if op == "sum"
