@@ -143,6 +143,8 @@ def described(value: object) -> str:
         return f"{type(value).__name__} of {value.dtype}, shape {value.shape}"
     if isinstance(value, tuple | list):
         text = f"({', '.join(described(element) for element in value[:5])})"
+    elif isinstance(value, dict):
+        text = f"({', '.join(f'{key!r}: {described(value[key])}' for key in list(value)[:5])})"
     else:
         text = " ".join(repr(value).split())
     return f"{type(value).__name__} {text if len(text) <= 100 else text[:97] + '...'}"

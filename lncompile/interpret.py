@@ -107,7 +107,8 @@ def _reduce(op: str, value: Array, over: tuple[int, ...]) -> Array:
         case "sum":
             return np.asarray(value.sum(axis=over, keepdims=True))
         case "max":
-            return np.asarray(value.max(axis=over, keepdims=True))
+            # Of no elements the smallest value there is, as a sum of none is zero.
+            return np.asarray(value.max(axis=over, keepdims=True, initial=-np.inf))
         case "mean" | "mean_high":
             return mean(value)
         case "mean_low":

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from lncompile.axes import ELLIPSIS
 from lncompile.backends.cpu.target import find
 from lncompile.compiler import Compilation
 from lncompile.dtypes import TABLE
@@ -135,7 +136,8 @@ def compilation_of(
     arguments = tuple((a.name, a.dims, a.name not in left_out) for a in equation.arguments)
     axes = ", ".join(f"{name}={size}" for name, size in fixed.items())
     header = (f"{equation.name}: {equation.pattern.text}, {axes}", "", f"target {target}")
-    request = Request(equation.name, equation.pattern, arguments, fixed, header)
+    dots = (sizes[ELLIPSIS],) if ELLIPSIS in equation.pattern.features else ()
+    request = Request(equation.name, equation.pattern, arguments, fixed, header, dots)
     return Compilation(program, find(target), request)
 
 

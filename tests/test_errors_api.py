@@ -5,8 +5,11 @@ And nothing has been written to any argument.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
+from decimal import Decimal
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -110,11 +113,24 @@ ARRAYS = {
         "S3": "|S",
         "M8[s]": "datetime64[s]",
         "f4,f4": "[('f0'",
+        "complex128": "complex128",
+        "m8[s]": "timedelta64[s]",
+        "V4": "|V4",
+        "uint64": "uint64",
+        ">i4": ">i4",
     }.items()
 } | {
     "list": wrong(lambda a: LN([[1.0, 2.0]]), TypeError, "x:", "NumPy array", "list"),
     "tuple of numbers": wrong(lambda a: LN((1.0, 2.0)), TypeError, "x:", "NumPy array", "tuple"),
     "Python number": wrong(lambda a: LN(1.0), TypeError, "x:", "NumPy array", "float"),
+    "bytes": wrong(lambda a: LN(b"abc"), TypeError, "x:", "NumPy array", "bytes b'abc'"),
+    "memoryview": wrong(lambda a: LN(memoryview(a.x)), TypeError, "x:", "NumPy array", "memoryview"),
+    "mapping": wrong(lambda a: LN({"x": a.x}), TypeError, "x:", "NumPy array", "dict"),
+    "a dtype": wrong(lambda a: LN(np.float32), TypeError, "x:", "NumPy array", "numpy.float32"),
+    "records": wrong(
+        lambda a: LN(np.rec.array([(1.0, 2.0)], dtype="f4,f4")), TypeError, "x:", "float32", "record"
+    ),
+    "masked x in forward": wrong(lambda a: LN.forward(a.masked), TypeError, "x:", "array", "MaskedArray"),
     "string": wrong(lambda a: LN("x"), TypeError, "x:", "NumPy array", "str 'x'"),
     "None for x": wrong(lambda a: LN(None), TypeError, "x:", "NumPy array", "None"),
     "None for a required argument": wrong(lambda a: add(a.x, None), TypeError, "residual:", "array", "None"),
@@ -166,6 +182,10 @@ OPTIONS = {
     "eps as text": wrong(lambda a: LN(a.x, eps="1e-5"), TypeError, "eps:", "number", "'1e-5'"),
     "eps=True": wrong(lambda a: LN(a.x, eps=True), TypeError, "eps:", "number", "True"),
     "eps as array": wrong(lambda a: LN(a.x, eps=np.ones(2)), TypeError, "eps:", "array"),
+    "eps as an array of one": wrong(lambda a: LN(a.x, eps=np.ones(1)), TypeError, "eps:", "(1,)"),
+    "eps complex": wrong(lambda a: LN(a.x, eps=1j), TypeError, "eps:", "number", "1j"),
+    "eps a type": wrong(lambda a: LN(a.x, eps=float), TypeError, "eps:", "number", "float"),
+    "eps a Decimal": wrong(lambda a: LN(a.x, eps=Decimal(1)), TypeError, "eps:", "number", "Decimal"),
     "eps as list": wrong(lambda a: LN(a.x, eps=[1e-5]), TypeError, "eps:", "hashed", "list (float 1e-05)"),
     "eps=None in forward": wrong(lambda a: LN.forward(a.x, eps=None), TypeError, "eps:", "number", "None"),
     "unknown option": wrong(lambda a: LN(a.x, epsilon=1e-5), TypeError, "layer_norm", "'epsilon'"),
@@ -187,6 +207,19 @@ OPTIONS = {
     ),
     "g=1.0": wrong(lambda a: grouped(a.x, g=1.0), TypeError, "g:", "positive int", "1.0"),
     "g=None": wrong(lambda a: grouped(a.x, g=None), TypeError, "g:", "positive int", "None"),
+    "g as text": wrong(lambda a: grouped(a.x, g="3"), TypeError, "g:", "positive int", "'3'"),
+    "g as a NumPy float": wrong(
+        lambda a: grouped(a.x, g=np.float64(3)), TypeError, "g:", "positive int", "3.0"
+    ),
+    "g as an array": wrong(lambda a: grouped(a.x, g=np.array([3, 3])), TypeError, "g:", "(2,)"),
+    "g beyond all sizes": wrong(lambda a: grouped(a.x, g=2**70), ValueError, "x:", "33", f"g={2**70}"),
+    "g and c that disagree": wrong(lambda a: grouped(a.x, g=3, c=10), ValueError, "x:", "(4, 30)", "(4, 33)"),
+    "n that is not the shape's": wrong(
+        lambda a: grouped(a.x, g=3, n=5), ValueError, "x:", "(5, 33)", "(4, 33)"
+    ),
+    "out_dtype that out lacks": wrong(
+        lambda a: LN(a.x, out=a.out, out_dtype="f8"), TypeError, "out:", "float64", "float32"
+    ),
     "g as a list": wrong(lambda a: grouped(a.x, g=[3]), TypeError, "g:", "list"),
     "g that does not divide": wrong(lambda a: grouped(a.x, g=4), ValueError, "x:", "33", "g=4"),
     "g and a parameter that disagree": wrong(
@@ -301,6 +334,27 @@ BACKWARD = {
     "one dy for two outputs": wrong(
         lambda a: add.backward(a.dy, a.ctx_add), TypeError, "dy:", "tuple of 2", "ndarray"
     ),
+    "dy of other rows than the context": wrong(
+        lambda a: LN.backward(a.dy[:2], a.ctx), ValueError, "dy:", "(4, 33)", "(2, 33)"
+    ),
+    "dy a number": wrong(lambda a: LN.backward(np.float32(1), a.ctx), ValueError, "dy:", "(4, 33)", "()"),
+    "ctx of other dtypes": wrong(
+        lambda a: LN.backward(a.dy, LN.forward(a.double)[1]), TypeError, "dy:", "float64", "float32"
+    ),
+    "out over what the context keeps": wrong(
+        lambda a: LN.backward(a.dy, a.ctx, out=(a.x[::-1], a.dweight, a.dbias)),
+        ValueError,
+        "out.x:",
+        "exactly the array x",
+        "partly",
+    ),
+    "out self-overlapping": wrong(
+        lambda a: LN.backward(a.dy, a.ctx, out=(a.out, as_strided(a.dweight, (33,), (0,)), a.dbias)),
+        ValueError,
+        "out.weight:",
+        "share memory",
+        "(0,)",
+    ),
     "too few dy": wrong(lambda a: add.backward((a.dy,), a.ctx_add), TypeError, "dy:", "tuple of 2", "tuple"),
     "too many dy": wrong(
         lambda a: add.backward((a.dy, a.dy, a.dy), a.ctx_add), TypeError, "dy:", "tuple of 2", "tuple"
@@ -403,6 +457,26 @@ COMPILED = {
     "a constant": wrong(lambda a: KERNEL(a.x, a.weight, a.bias, eps=1.0), TypeError, "eps:", "compiled in"),
     "a read-only out": wrong(
         lambda a: KERNEL(a.x, a.weight, a.bias, out=a.readonly), ValueError, "out:", "read-only"
+    ),
+    "an option": wrong(lambda a: KERNEL(a.x, a.weight, a.bias, gain=1), TypeError, "gain:", "arrays alone"),
+    "an out_dtype": wrong(
+        lambda a: KERNEL(a.x, a.weight, a.bias, out_dtype="f8"), TypeError, "out_dtype:", "compiled in"
+    ),
+    "no dimensions": wrong(
+        lambda a: KERNEL(a.x[0, 0], a.weight, a.bias), ValueError, "x:", "at least 1 dimension", "()"
+    ),
+    "out a tuple": wrong(
+        lambda a: KERNEL(a.x, a.weight, a.bias, out=(a.out,)), TypeError, "out:", "array", "tuple"
+    ),
+    "dy of another dtype": wrong(
+        lambda a: KERNEL.backward(a.double, a.ctx), TypeError, "dy:", "float32", "float64"
+    ),
+    "shape None": wrong(lambda a: compiled(LN, shape=None), TypeError, "shape:", "sequence of ints", "None"),
+    "dtypes as a list": wrong(
+        lambda a: compiled(LN, shape=(4, 33), dtype=["f4"]), TypeError, "dtype:", "float32", "['f4']"
+    ),
+    "size of an unknown axis": wrong(
+        lambda a: compiled(LN, shape=(4, 33), q=3), TypeError, "layer_norm", "'q'"
     ),
     "not a norm": wrong(lambda a: compiled(len, shape=(4,)), TypeError, "norm:", "lnc.norm", "len"),
     "shape a number": wrong(lambda a: compiled(LN, shape=33), TypeError, "shape:", "sequence of ints", "33"),
@@ -538,6 +612,181 @@ DEFINITIONS = {
     "threads": wrong(lambda a: lnc.set_num_threads(0), ValueError, "n:", "1", "0"),
 }
 
+
+def body(function: Callable[[Any], Any], pattern: str = "n [d]") -> Callable[[Any], Any]:
+    """Calls a norm with this equation."""
+    return lambda a: norm(pattern)(function)(a.x)
+
+
+@cache
+def leaked() -> Any:
+    """A traced value whose equation has returned; what is in the cache is not traced again."""
+    kept: list[Any] = []
+
+    def leaking(x: Any) -> Any:
+        kept.append(lnc.mean(x))
+        return x - kept[0]
+
+    norm("... [d]")(leaking)(np.ones((2, 3), np.float32))
+    return kept[0]
+
+
+EQUATIONS = {
+    name: wrong(body(function), kind, "test_errors_api.py:", *words)
+    for name, (function, kind, *words) in {
+        "an array on the left": (lambda x: np.ones(33) + x, TypeError, "np.add"),
+        "an array on the right": (lambda x: x + np.ones(33), TypeError, "plain number", "(33,)"),
+        "a list": (lambda x: x * [1], TypeError, "plain number", "list [1]"),
+        "None": (lambda x: x + None, TypeError, "plain number", "None"),
+        "a complex number": (lambda x: x * 1j, TypeError, "plain number", "complex 1j"),
+        "a string": (lambda x: x * "a", TypeError, "plain number", "str 'a'"),
+        "an int beyond all floats": (lambda x: x * 10**400, ValueError, "too large", "401 digits"),
+        "returns None": (lambda x: None, ValueError, "output", "traced value", "None"),
+        "returns a list": (lambda x: [x, x], ValueError, "output", "traced value", "list"),
+        "returns a number": (lambda x: 1.0, ValueError, "output", "no array", "1.0"),
+        "returns an array": (lambda x: np.ones(33), ValueError, "output", "traced value", "ndarray"),
+        "returns a mapping": (lambda x: {"y": x}, ValueError, "output", "traced value", "dict"),
+        "returns a tuple in a tuple": (lambda x: (x, (x, x)), ValueError, "output 1", "tuple"),
+        "returns nothing in a tuple": (lambda x: (), ValueError, "empty tuple"),
+        "is a generator": (lambda x: (yield x), ValueError, "output", "generator"),
+        "over an unknown axis": (
+            lambda x: lnc.sum(x, over="q"),
+            ValueError,
+            "over='q'",
+            "unknown axis",
+            "n d",
+        ),
+        "over a batch axis": (lambda x: lnc.sum(x, over="n"), ValueError, "over='n'", "batch axis", "[n]"),
+        "over a number": (lambda x: lnc.sum(x, over=1), TypeError, "over:", "string", "int"),
+        "over a tuple": (lambda x: lnc.sum(x, over=("d",)), TypeError, "over:", "string", "tuple"),
+        "over nothing": (lambda x: lnc.sum(x, over=""), ValueError, "no axis", "over=''"),
+        "over an axis twice": (lambda x: lnc.sum(x, over="d d"), ValueError, "over", "'d' occurs twice"),
+        "over an axis that is gone": (
+            lambda x: lnc.sum(lnc.mean(x), over="d"),
+            ValueError,
+            "over='d'",
+            "[n] does not vary over 'd'",
+        ),
+        "over no feature that is left": (lambda x: lnc.sum(lnc.mean(x)), ValueError, "no axis", "[n]"),
+        "a sum of a number": (lambda x: x * lnc.sum(2.0), TypeError, "lnc.sum", "traced value", "2.0"),
+        "a cast to integers": (lambda x: lnc.cast(x, "i4"), TypeError, "lnc.cast", "dtype", "'i4'"),
+        "a choice by a number": (lambda x: lnc.where(x, x, x), TypeError, "lnc.where", "comparison"),
+        "a choice by a plain number": (
+            lambda x: lnc.where(1, x, x),
+            TypeError,
+            "lnc.where",
+            "comparison",
+            "1",
+        ),
+        "'&' with a number": (lambda x: (x > 0) & 1, TypeError, "combine comparisons", "int 1"),
+        "'~' of a number": (lambda x: ~x, TypeError, "combine comparisons", "traced value"),
+        "an attribute": (lambda x: x.T, TypeError, "attribute 'T'"),
+        "a method": (lambda x: x.mean(), TypeError, "attribute 'mean'"),
+        "the shape": (lambda x: x / x.shape[-1], TypeError, "attribute 'shape'"),
+        "a root by **": (lambda x: x**0.5, TypeError, "'**'", "integer", "0.5"),
+        "a power of a number": (lambda x: 2.0**x, TypeError, "'**'", "lnc.exp"),
+        "a matrix product": (lambda x: x @ x, TypeError, "no '//', '%', '@'"),
+        "a remainder": (lambda x: x % 2, TypeError, "no '//', '%', '@'"),
+        "float()": (lambda x: x * float(lnc.mean(x)), TypeError, "no number"),
+        "math.exp": (lambda x: math.exp(x), TypeError, "no number", "lnc.exp"),
+        "max of Python": (lambda x: max(x, 0.0), TypeError, "no truth value", "lnc.where"),
+        "sum of Python": (lambda x: sum(x), TypeError, "iterated", "lnc.sum"),
+        "len of Python": (lambda x: x / len(x), TypeError, "no length"),
+        "a chained comparison": (lambda x: lnc.where(0 < x < 1, x, 0.0), TypeError, "chained", "lnc.where"),
+        "'and'": (lambda x: lnc.where(x > 0 and x < 1, x, 0.0), TypeError, "'and'", "lnc.where"),
+        "'not'": (lambda x: not x, TypeError, "'not'"),
+        "an index": (lambda x: x[0], TypeError, "indexed"),
+        "a call": (lambda x: x(1), TypeError, "called"),
+        "np.where": (lambda x: np.where(x > 0, x, 0), TypeError, "np.where cannot take traced values"),
+        "np.mean": (lambda x: np.mean(x), TypeError, "np.mean cannot take traced values"),
+        "np.asarray": (lambda x: np.asarray(x), TypeError, "NumPy functions cannot take traced values"),
+    }.items()
+} | {
+    "a value that left its equation": wrong(
+        lambda a: leaked() + 1, TypeError, "leaking", "after the equation has returned"
+    ),
+    "a value of another equation": wrong(
+        lambda a: norm("n [d]")(lambda x: x + leaked())(a.x), TypeError, "another equation", "leaking"
+    ),
+    "another norm in the body": wrong(
+        lambda a: norm("n [d]")(lambda x: LN(x))(a.x), TypeError, "x:", "traced x"
+    ),
+    "a form of gelu": wrong(
+        lambda a: norm("n [d]")(lambda x: lnc.gelu(x, "fast"))(a.x),
+        ValueError,
+        "approximate:",
+        "'tanh'",
+        "'fast'",
+    ),
+    "the logarithm of zero": wrong(
+        lambda a: norm("n [d]")(lambda x: x * lnc.log(0.0))(a.x), ValueError, "lnc.log(0.0)"
+    ),
+    "lnc.exp of an array": wrong(lambda a: lnc.exp(a.x), TypeError, "lnc.exp", "traced value", "(4, 33)"),
+}
+
+PATTERNS = {
+    f"{pattern!r}": wrong(
+        lambda a, pattern=pattern: norm(pattern)(lambda x: x), ValueError, "pattern", pattern, *words
+    )
+    for pattern, words in {
+        "n [d": ("'['", "closed"),
+        "n d]": ("']' without",),
+        "n [[d]]": ("nested",),
+        "n []": ("empty brackets",),
+        "n ()": ("empty parentheses",),
+        "n (g (c))": ("nested",),
+        "n (g [c)]": ("overlap",),
+        "n [(g] c)": ("overlap",),
+        "n (g c": ("'('", "closed"),
+        "n g c)": ("')' without",),
+        "n n": ("'n'", "twice"),
+        "... ... [d]": ("'...'", "once"),
+        "n (... c)": ("'...'", "split"),
+        "n*c": ("'*'", "names"),
+        "n, [d]": ("','", "names"),
+        "n 3": ("'3'", "names"),
+        "n .. d": ("'.'", "names"),
+        "n -> d": ("'-'", "names"),
+    }.items()
+}
+
+PARAMETERS = {
+    name: wrong(lambda a, define=define: define(), kind, "test_errors_api.py", *words)
+    for name, (define, kind, *words) in {
+        "an unknown axis": (
+            lambda: norm("n [d]", w="q")(lambda x, w: x),
+            ValueError,
+            "w 'q'",
+            "unknown axis",
+        ),
+        "no axes": (lambda: norm("n [d]")(lambda x, w: x), TypeError, "w:", "not given", 'w="..."'),
+        "axes of no argument": (lambda: norm("n [d]", b="d")(lambda x: x), TypeError, "b:", "no such"),
+        "brackets": (lambda: norm("n [d]", w="[d]")(lambda x, w: x), ValueError, "w '[d]'", "brackets"),
+        "an axis twice": (lambda: norm("n [d]", w="d d")(lambda x, w: x), ValueError, "w 'd d'", "twice"),
+        "axes None": (lambda: norm("n [d]", w=None)(lambda x, w: x), TypeError, "w:", "string", "NoneType"),
+        "axes a tuple": (lambda: norm("n [d]", w=("d",))(lambda x, w: x), TypeError, "w:", "string", "tuple"),
+        "axes of the first": (lambda: norm("n [d]", x="d")(lambda x: x), TypeError, "x:", "pattern"),
+        "a first that is optional": (lambda: norm("n [d]")(lambda x=1.0: x), TypeError, "x:", "optional"),
+        "any number": (lambda: norm("n [d]")(lambda *x: x), TypeError, "'x'", "no * or **"),
+        "any keywords": (lambda: norm("n [d]")(lambda x, **k: x), TypeError, "'k'", "no * or **"),
+        "a default of None": (
+            lambda: norm("n [d]", w="d")(lambda x, w=None: x),
+            TypeError,
+            "w:",
+            "plain number",
+            "None",
+        ),
+        "no argument": (lambda: norm("n [d]")(lambda: 1), TypeError, "array argument"),
+        "an axis called as one": (lambda: norm("n [x]")(lambda x: x), TypeError, "'x'", "rename"),
+        "an axis called as a constant": (
+            lambda: norm("n [eps]")(lambda x, *, eps=1: x),
+            TypeError,
+            "'eps'",
+            "rename",
+        ),
+    }.items()
+}
+
 CASES = [
     pytest.param(case, id=f"{topic}: {name}")
     for topic, table in {
@@ -549,6 +798,9 @@ CASES = [
         "compiled": COMPILED,
         "functional": FUNCTIONAL,
         "definitions": DEFINITIONS,
+        "equations": EQUATIONS,
+        "patterns": PATTERNS,
+        "parameters": PARAMETERS,
     }.items()
     for name, case in table.items()
 ]

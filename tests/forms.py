@@ -1,0 +1,15 @@
+"""Which patterns kernels are generated for: the one switch that random programs and promises obey."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+#: ``rows``: batch axes outside, feature axes inside, parameters over all of either, reductions over all
+#: features. ``every``: whatever can be written.
+Form = Literal["rows", "every"]
+
+GENERATED: Form = "rows"
+
+#: What random programs leave out since the compiler fails on it, each with a regression test that expects so:
+#: a negated comparison of elements; a value that simplification finds to vary over fewer axes, reduced.
+FAILING = frozenset({"~", "** 0", "where(c, v, v)"})
