@@ -8,7 +8,7 @@ from typing import Literal
 #: features. ``every``: whatever can be written.
 Form = Literal["rows", "every"]
 
-GENERATED: Form = "rows"
+GENERATED: Form = "every"
 
 #: What random programs leave out since the compiler fails on it, each with a regression test that expects so:
 #: a negated comparison of elements; a value that simplification finds to vary over fewer axes, reduced.

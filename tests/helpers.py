@@ -131,8 +131,7 @@ def compilation_of(
     """The way of ``norm`` through the compiler's stages, for a fixed target, so on every machine the same."""
     equation = equation_of(norm)
     program = program_of(norm, sizes, dtype, left_out=left_out, out_dtype=out_dtype, **constants)
-    split = {name for dim in equation.pattern.dims if len(dim) > 1 for name in dim}
-    fixed = {name: sizes[name] for name in equation.pattern.axes if name in equation.pattern.features | split}
+    fixed = {name: sizes[name] for name in equation.fixed}
     arguments = tuple((a.name, a.dims, a.name not in left_out) for a in equation.arguments)
     axes = ", ".join(f"{name}={size}" for name, size in fixed.items())
     header = (f"{equation.name}: {equation.pattern.text}, {axes}", "", f"target {target}")

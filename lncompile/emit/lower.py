@@ -177,6 +177,11 @@ def _sized(dims: tuple[ax.Dim, ...], request: Request) -> tuple[int | str, ...]:
 
 def _size(variable: str, axis: Axis, request: Request) -> Size:
     """The size variable of an axis: the parts whose sizes the call tells, and the product of the others."""
-    names = [part.name for part in axis.parts or (axis,)]
+    names = _whole_axes(axis)
     fixed = prod(request.sizes[name] for name in names if name in request.sizes)
     return Size(variable, tuple(name for name in names if name not in request.sizes), fixed)
+
+
+def _whole_axes(axis: Axis) -> list[str]:
+    """The axes of the pattern that a merged axis is made of."""
+    return [name for part in axis.parts for name in _whole_axes(part)] if axis.parts else [axis.name]

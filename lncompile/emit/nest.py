@@ -7,10 +7,12 @@ Unit axes have an index variable each, loops one inside the unit; the vector axi
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from lncompile.emit.names import RESERVED
 from lncompile.ir import Axis, Input, Output, Program
 from lncompile.passes.stages import Loops, Stage
 
@@ -57,8 +59,9 @@ def stretches(size: str, per: int) -> str:
 
 
 def identifier(name: str) -> str:
-    """An axis' name as a Python name: ``n*h`` as ``n_h``."""
-    return re.sub(r"\W+", "_", name.replace("...", "dots")).strip("_")
+    """An axis' name as a Python name: ``n*h`` as ``n_h``, ``i``, which kernels use themselves, as ``i_``."""
+    words = re.sub(r"\W+", "_", name.replace("...", "dots")).strip("_") or "axis"
+    return f"{words}_" if words in RESERVED or keyword.iskeyword(words) else words
 
 
 def product(factors: Iterable[str]) -> str:

@@ -85,6 +85,8 @@ def _accumulated(row: Row, reduction: Reduce, left: Left) -> str:
 
 def _finished(row: Row, reduction: Reduce) -> str:
     lanes = _lanes(row, reduction)
+    if row.nest.loops.across and not row.scope.is_wide(reduction):
+        return f"first({lanes})"
     if reduction.op == "max":
         return row.largest(lanes)
     return f"{row.total(lanes)} / {float(row.count)!r}" if reduction.op == "mean" else row.total(lanes)

@@ -47,7 +47,7 @@ def _merged(left: Axis, right: Axis, program: Program) -> Program:
         return old - {left.name, right.name} | {name} if left.name in old else old
 
     inputs = {node: replace(node, dims=dims(node.dims)) for node in program.inputs}
-    mapped: dict[Node, Node] = dict(inputs)
+    mapped: dict[Node, Node] = {node: inputs[node] for node in program.inputs}
     for node in program.nodes:
         if isinstance(node, Input):
             if node not in inputs:
@@ -58,9 +58,7 @@ def _merged(left: Axis, right: Axis, program: Program) -> Program:
             new = replace(new, over=chosen(new.over))
         mapped[node] = new
     axes = tuple(
-        Axis(name, left.feature, size, (*(left.parts or (left,)), *(right.parts or (right,))))
-        if axis is left
-        else axis
+        Axis(name, left.feature, size, (left, right)) if axis is left else axis
         for axis in program.axes
         if axis is not right
     )

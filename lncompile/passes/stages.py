@@ -184,9 +184,15 @@ def _computable(program: Program, loops: Loops) -> tuple[set[Node], list[Reduce]
             continue
         if not isinstance(node, Reduce) or node.over == loops.inside:
             done.add(node)
-        elif node.op in ("sum", "max") and node.operand.axes >= set(loops.units):
+        elif node.op in ("sum", "max") and _is_contributed_once(node.operand, loops):
             partial.append(node)
     return done, partial
+
+
+def _is_contributed_once(value: Node, loops: Loops) -> bool:
+    """Whether no two units, and no two steps of a unit's loops, have the same part of a value."""
+    inside = value.axes & loops.inside
+    return value.axes >= set(loops.units) and (not inside or inside == loops.inside)
 
 
 def _fits(out: Output, loops: Loops) -> bool:

@@ -37,8 +37,9 @@ def plan(program: Program, schedule: Schedule) -> tuple[Stage, ...]:
 def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, bool]:
     """A stage that loops over the axes of a reduction, or over stretches of them."""
     first = ready(program)
-    domain = _ordered(max((node.operand.axes for node in first), key=lambda axes: len(axes)), program)
-    over = _best([node.over for node in first if node.operand.axes == set(domain)], program)
+    widest = max(first, key=lambda node: len(node.operand.axes)).operand.axes
+    domain = _ordered(widest, program)
+    over = _best([node.over for node in first if node.operand.axes == widest], program)
     vector = domain[-1]
     across = vector not in over
     lanes = fitting(schedule.column_lanes, _size(vector, program)) if across else 0
@@ -60,7 +61,7 @@ def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, boo
 
 def _elementwise(program: Program, schedule: Schedule) -> tuple[Program, Loops, bool]:
     """A stage without reductions, for the outputs with the most axes."""
-    dims = set(max((out.dims for out in program.outputs), key=len))
+    dims = set(max((out.dims for out in program.outputs), key=lambda names: sum(1 for _ in names)))
     domain = _ordered(frozenset(dims), program)
     if not domain:
         return program, Loops((), frozenset(), None, 1, 1), False
@@ -90,7 +91,9 @@ def _stretch(
 ) -> tuple[Axes, str | None, int]:
     """The axes that a unit loops over, and the one it takes a stretch of, ``per`` positions at a time."""
     axes = {axis.name: axis for axis in program.axes}
-    if any(axes[name].of is not None or any(p.of for p in axes[name].parts) for name in over):
+    if any(
+        axes[name].of is not None or any(part.of is not None for part in axes[name].parts) for name in over
+    ):
         return over, None, 1
     elements, inside = max(lanes, 1), []
     whole = elements
