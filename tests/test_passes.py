@@ -155,6 +155,16 @@ class TestSimplify:
         assert len(reductions(once)) <= len(reductions(joint))
         assert show(simplify(once)) == show(once)
 
+    def test_a_sum_that_waits_for_another_is_split(self) -> None:
+        def waiting(x: Any, q: Any) -> Any:
+            return lnc.sum(lnc.silu(q - lnc.mean(q))) - x
+
+        joint = gradient(simplify(traced(waiting, q="d")))
+        before, after = (values(part(program, "dq")) for program in (joint, simplify(joint)))
+        # The sum over rows of dy is the factor that the sum over features waits for.
+        assert sum("sum[d](-" in line for line in before) == 1
+        assert sum("sum[d](" in line for line in after) == 2
+
 
 def _standardized(x: Any) -> Any:
     mu = lnc.mean(x)
