@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, Protocol
 
 from lncompile import arrays as arr
@@ -14,6 +15,9 @@ from lncompile.interface import Interface
 from lncompile.kernel import Context, Kernel
 from lncompile.norm import Dispatcher, dispatcher_of, wrapped
 from lncompile.specialize import Specialization
+
+#: Elements of an array at most, whatever their type: offsets in bytes are 64-bit numbers.
+_MOST = (2**63 - 1) // 8
 
 
 class CompiledKernel(Protocol):
@@ -107,9 +111,7 @@ class _Fixed(Dispatcher):
 
     def _check_sizes(self, arrays: Sequence[arr.Array | None]) -> None:
         compiled = dict(self._special.sizes)
-        split = {name for dim in self.equation.pattern.dims if len(dim) > 1 for name in dim}
-        given = {name: size for name, size in compiled.items() if name in split}
-        solved = self.signature.solve(arrays, given)
+        solved = self.signature.solve(arrays, {name: compiled[name] for name in self.equation.split})
         for name, size in compiled.items():
             if ax.count(name, solved) != size:
                 raise LncValueError(
@@ -143,9 +145,15 @@ def _sizes(dispatcher: Dispatcher, shape: tuple[int, ...], options: Mapping[str,
         if name not in equation.pattern.axes or name == ax.ELLIPSIS:
             raise LncTypeError(f"{equation.name}: no parameter and no axis is called {name!r}")
     try:
-        return ax.solve({first.name: (first.dims, shape)}, given, equation.pattern.axes)
+        sizes = ax.solve({first.name: (first.dims, shape)}, given, equation.pattern.axes)
     except LncValueError as error:
         raise LncValueError(f"shape: {error}") from None
+    counts = {name: ax.count(name, sizes) for name in equation.pattern.axes}
+    # As in NumPy, a size of zero beside it does not make a size fit.
+    if prod(count or 1 for count in counts.values()) > _MOST:
+        got = ", ".join(f"{name}={count}" for name, count in counts.items())
+        raise LncValueError(f"shape: expected that of an array below 2**63 bytes; got {got}")
+    return sizes
 
 
 def _dtypes(dispatcher: Dispatcher, dtype: object) -> dict[str, str]:

@@ -18,6 +18,7 @@ from lncompile.cache import Artifact
 from lncompile.digest import short_digest
 from lncompile.emit.lower import Lowered, Request, lower
 from lncompile.errors import LncValueError
+from lncompile.interrupts import interrupts_held
 from lncompile.ir import Program
 from lncompile.passes import Pair, run_passes
 from lncompile.printer import show
@@ -70,7 +71,8 @@ class Compilation:
 
     @cached_property
     def _optimised(self) -> Built:
-        from lncompile.backends.cpu.pipeline import optimise
+        with interrupts_held():
+            from lncompile.backends.cpu.pipeline import optimise
 
         replaced = _override(self.program.name, "llvm")
         modules = self._modules() if replaced is None else [replaced]
@@ -78,8 +80,9 @@ class Compilation:
 
     def _modules(self) -> list[str]:
         """LLVM IR of the kernels, and of the entry points of both phases."""
-        from lncompile.backends.cpu.entry import entry_ir
-        from lncompile.backends.cpu.frontend import raw_ir
+        with interrupts_held():
+            from lncompile.backends.cpu.entry import entry_ir
+            from lncompile.backends.cpu.frontend import raw_ir
 
         offered = self.lowered.interface
         return [raw_ir(self.lowered, self.target), entry_ir(offered.forward), entry_ir(offered.backward)]

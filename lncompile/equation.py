@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from lncompile import axes as ax
+from lncompile.arrays import described
 from lncompile.errors import LncError, LncTypeError
 
 _REQUIRED = inspect.Parameter.empty
@@ -41,11 +42,15 @@ class Equation(NamedTuple):
         return f"{code.co_filename}:{code.co_firstlineno}"
 
     @property
-    def fixed(self) -> tuple[str, ...]:
-        """The axes whose sizes are compiled in: features, and those that an array has as part of a split."""
+    def split(self) -> frozenset[str]:
+        """The axes that an array has as part of a split dimension."""
         dims = (dim for argument in self.arguments for dim in argument.dims if len(dim) > 1)
-        split = {name for dim in dims for name in dim}
-        return tuple(name for name in self.pattern.axes if name in self.pattern.features | split)
+        return frozenset(name for dim in dims for name in dim)
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """The axes whose sizes are compiled in: features, and those in split dimensions."""
+        return tuple(name for name in self.pattern.axes if name in self.pattern.features | self.split)
 
 
 def read_equation(function: Callable[..., Any], pattern: object, axes: Mapping[str, object]) -> Equation:
@@ -82,7 +87,9 @@ def _read_equation(function: Callable[..., Any], pattern: ax.Pattern, axes: Mapp
         else:
             dims = ax.parse_argument(axes[name], name, pattern)
         if default is not _REQUIRED and not isinstance(default, int | float):
-            raise LncTypeError(f"{name}: the default of an array argument is a plain number; got {default!r}")
+            raise LncTypeError(
+                f"{name}: the default of an array argument is a plain number; got {described(default)}"
+            )
         arguments.append(
             Argument(name, dims, None if default is _REQUIRED else default, default is _REQUIRED)
         )

@@ -10,10 +10,12 @@ so broadcasting is never written down. Nodes are compared by identity and shared
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from lncompile.errors import CompilerBug
 from lncompile.interface import Role
 
 Axes = frozenset[str]
@@ -55,6 +57,8 @@ BINARY = ARITHMETIC | COMPARE
 #: squared deviation.
 MOMENTS = ("mean_high", "mean_low", "variance")
 REDUCE = ("sum", "mean", "max", *MOMENTS)
+#: What a reduction of no elements gives; the others NaN, like NumPy's mean.
+_OF_NOTHING = {"sum": 0.0, "max": -math.inf}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -356,10 +360,37 @@ def _key(node: Node) -> object:
             return ("select", id(node.condition), id(node.chosen), id(node.other))
 
 
+def narrowed(node: Reduce, program: Program) -> Node:
+    """``node``, over those of its axes alone that its operand varies over.
+
+    Along the others a sum is a product with their number of positions, and a mean is the value itself. That
+    number is not known for batch axes. Sums over those come from the gradient alone: they are linear in the
+    cotangents of outputs, which have all batch axes, so that nothing but a zero can lack one.
+    """
+    operand, over = node.operand, node.over & node.operand.axes
+    constant = node.over - over
+    if not constant:
+        return node
+    if isinstance(operand, Const) and operand.value == 0 and node.op == "sum":
+        return operand
+    sizes_known = constant <= program.features
+    if sizes_known and program.count(constant) == 0:
+        return Const(_OF_NOTHING.get(node.op, math.nan))
+    if not over and node.op in ("mean_low", "variance"):
+        return Const(0.0)
+    rest = Reduce(node.op, operand, over) if over else operand
+    if node.op != "sum":
+        return rest
+    if not sizes_known:
+        raise CompilerBug(f"a sum over {sorted(constant)} of a value that does not vary over a batch axis")
+    return Binary("mul", rest, Const(float(program.count(constant))))
+
+
 def rewrite(program: Program, rule: Callable[[Node], Node | None]) -> Program:
     """One sweep over the program, operands first: each node becomes what ``rule`` makes of it, if anything.
 
-    What a rule returns may contain new nodes; they are interned, and a later sweep sees them.
+    What a rule returns may contain new nodes; they are interned, and a later sweep sees them. Where a value
+    then varies over fewer axes, its reductions follow (:func:`narrowed`).
     """
     intern = Interner()
     interned: dict[Node, Node] = {}
@@ -368,7 +399,9 @@ def rewrite(program: Program, rule: Callable[[Node], Node | None]) -> Program:
     def settle(node: Node) -> Node:
         for part in topological([node]):
             if part not in interned:
-                fixed = intern(with_operands(part, tuple(interned[operand] for operand in operands(part))))
+                moved = with_operands(part, tuple(interned[operand] for operand in operands(part)))
+                legal = narrowed(moved, program) if isinstance(moved, Reduce) else moved
+                fixed = intern(moved) if legal is moved else settle(with_label(legal, label_of(part)))
                 interned[part] = interned[fixed] = fixed
         return interned[node]
 

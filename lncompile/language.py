@@ -419,9 +419,16 @@ def _feature_axes(op: str, v: Value) -> ir.Axes:
 def _named_axes(op: str, v: Value, over: str) -> ir.Axes:
     trace = v.trace
     try:
-        names = ax.parse(over, "over").axes
+        parsed = ax.parse(over, "over")
     except LncError as error:
         raise _error(trace, f"lnc.{op}: {error}", type(error)) from None
+    if parsed.features:
+        _refuse(
+            trace,
+            f"lnc.{op}: over={over!r}: brackets belong to the pattern; name the axes alone",
+            LncValueError,
+        )
+    names = parsed.axes
     if not names:
         _refuse(trace, f"lnc.{op}: reduces over no axis: over={over!r}", LncValueError)
     for name in names:

@@ -243,6 +243,13 @@ def norm(pattern: str, /, **axes: str) -> Callable[[Callable[..., Any]], Norm]:
 
     Raises ``LncError`` with the equation's file and line where pattern and parameters do not fit together.
     """
+    if callable(pattern):
+        code = getattr(pattern, "__code__", None)
+        where = f"{code.co_filename}:{code.co_firstlineno}: " if code else ""
+        raise LncTypeError(
+            f"{where}lnc.norm: expected a pattern; got the function. Write @lnc.norm('... [d]'), with the "
+            "axes of further array arguments by name"
+        )
 
     def decorate(function: Callable[..., Any]) -> Norm:
         return make_norm(read_equation(function, pattern, axes), axes)

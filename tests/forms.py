@@ -9,7 +9,3 @@ from typing import Literal
 Form = Literal["rows", "every"]
 
 GENERATED: Form = "every"
-
-#: What random programs leave out since the compiler fails on it, each with a regression test that expects so:
-#: a negated comparison of elements; a value that simplification finds to vary over fewer axes, reduced.
-FAILING = frozenset({"~", "** 0", "where(c, v, v)"})

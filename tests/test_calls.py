@@ -178,6 +178,13 @@ class TestShapes:
         out = floats(*batch, 0)
         assert lnc.layer_norm(x, weight, out=out) is out
 
+    @pytest.mark.parametrize(("statistic", "expected"), [("sum", 0.0), ("mean", np.nan), ("max", -np.inf)])
+    def test_statistics_of_no_features_of_a_constant(self, statistic: str, expected: float) -> None:
+        def constant(x: Any) -> Any:
+            return 3.0 * getattr(lnc, statistic)(x**0)
+
+        np.testing.assert_equal(lnc.norm("... [d]")(constant)(floats(4, 0)), np.full(4, expected, "f4"))
+
     def test_statistics_of_no_features_are_what_numpy_says(self) -> None:
         @lnc.norm("... [a b]")
         def statistics(x):  # type: ignore[no-untyped-def]

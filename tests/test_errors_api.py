@@ -482,6 +482,12 @@ COMPILED = {
     "shape a number": wrong(lambda a: compiled(LN, shape=33), TypeError, "shape:", "sequence of ints", "33"),
     "shape of floats": wrong(lambda a: compiled(LN, shape=(4, 33.0)), TypeError, "shape:", "ints", "33.0"),
     "shape negative": wrong(lambda a: compiled(LN, shape=(4, -1)), ValueError, "shape:", "negative", "-1"),
+    "shape beyond 64 bits": wrong(
+        lambda a: compiled(LN, shape=(4, 2**80)), ValueError, "shape:", "2**63", f"d={2**80}"
+    ),
+    "shape of too many elements": wrong(
+        lambda a: compiled(LN.over("n [h c]"), shape=(0, 2**40, 2**40)), ValueError, "shape:", "2**63"
+    ),
     "shape empty": wrong(lambda a: compiled(LN, shape=()), ValueError, "shape:", "at least 1", "()"),
     "shape as text": wrong(lambda a: compiled(LN, shape="4x33"), TypeError, "shape:", "ints", "'4x33'"),
     "shape of another rank": wrong(
@@ -536,6 +542,9 @@ COMPILED = {
     "option unknown": wrong(lambda a: compiled(LN, shape=(4, 33), ep=1), TypeError, "layer_norm", "'ep'"),
     "eps=None": wrong(lambda a: compiled(LN, shape=(4, 33), eps=None), TypeError, "eps:", "number", "None"),
     "size missing": wrong(lambda a: compiled(grouped, shape=(4, 33)), ValueError, "g", "g=..."),
+    "size beyond 64 bits": wrong(
+        lambda a: compiled(grouped, shape=(4, 0), g=2**80), ValueError, "2**63", f"g={2**80}"
+    ),
     "size that does not divide": wrong(
         lambda a: compiled(grouped, shape=(4, 33), g=4), ValueError, "shape:", "33", "g=4"
     ),
@@ -597,6 +606,7 @@ DEFINITIONS = {
     "an argument that begins with an underscore": wrong(
         named("_w"), ValueError, "in f", "'_w'", "underscore"
     ),
+    "no pattern": wrong(lambda a: norm(lambda x: x), TypeError, "test_errors_api", "@lnc.norm", "[d]"),
     "a pattern that is no text": wrong(lambda a: norm(3)(lambda x: x), TypeError, "pattern", "string", "int"),
     "over a pattern that is no text": wrong(lambda a: LN.over(3), TypeError, "pattern", "string", "int"),
     "over a pattern that lacks the parameters' axis": wrong(
@@ -657,6 +667,7 @@ EQUATIONS = {
             "n d",
         ),
         "over a batch axis": (lambda x: lnc.sum(x, over="n"), ValueError, "over='n'", "batch axis", "[n]"),
+        "over an axis in brackets": (lambda x: lnc.sum(x, over="[d]"), ValueError, "over='[d]'", "brackets"),
         "over a number": (lambda x: lnc.sum(x, over=1), TypeError, "over:", "string", "int"),
         "over a tuple": (lambda x: lnc.sum(x, over=("d",)), TypeError, "over:", "string", "tuple"),
         "over nothing": (lambda x: lnc.sum(x, over=""), ValueError, "no axis", "over=''"),

@@ -252,6 +252,33 @@ class TestRewriting:
         assert len(before.nodes) == 4
         assert len(ir.rewrite(before, lambda node: None).nodes) == 3
 
+    @pytest.mark.parametrize(
+        ("op", "value"),
+        [
+            ("sum", 24.0),
+            ("mean", 2.0),
+            ("max", 2.0),
+            ("mean_high", 2.0),
+            ("mean_low", 0.0),
+            ("variance", 0.0),
+        ],
+    )
+    def test_reductions_follow_an_operand_that_loses_its_axes(self, op: str, value: float) -> None:
+        x = ir.Input("x", ("n", "d"), "float32")
+        axes = (ir.Axis("n", False, None), ir.Axis("d", True, 12))
+        output = ir.Output("y", ir.Reduce(op, x, frozenset({"d"})), ("n",), "float32")
+        before = ir.Program("f", axes, "float32", (x,), (output,))
+        after = ir.rewrite(before, lambda node: ir.Const(2.0) if node is x else None)
+        assert interpret(verify(after), {"x": np.ones((3, 12))})["y"].tolist() == [value] * 3
+
+    def test_nothing_but_a_zero_can_be_summed_over_a_batch_axis_that_it_lacks(self) -> None:
+        axes = (ir.Axis("n", False, None), ir.Axis("d", True, 12))
+        program = ir.Program("f", axes, "float32", (), ())
+        zero, one = (ir.Reduce("sum", ir.Const(value), frozenset({"n"})) for value in (0.0, 1.0))
+        assert ir.narrowed(zero, program) is zero.operand
+        with pytest.raises(CompilerBug, match="batch axis"):
+            ir.narrowed(one, program)
+
     def test_a_rule_sees_rewritten_operands_and_its_result_keeps_the_name(self) -> None:
         def exp_to_log(node: ir.Node) -> ir.Node | None:
             return Unary("log", node.operand) if isinstance(node, Unary) and node.op == "exp" else None

@@ -114,6 +114,23 @@ class TestSimplify:
         left = [line.split(" float32")[0] for line in simplified(before, p="d", r="n")]
         assert left == after
 
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            (lambda x, p, q: lnc.sum(x**0), ["y = 8.0 float32 output"]),
+            (lambda x, p, q: lnc.mean(x**0), ["y = 1.0 float32 output"]),
+            (lambda x, p, q: lnc.max(x**0), ["y = 1.0 float32 output"]),
+            (lambda x, p, q: lnc.sum(lnc.where(x > 0, q, q)), ["y = q * 8.0"]),
+            (lambda x, p, q: lnc.mean(lnc.where(x > 0, q, q)), ["y = q float32 output"]),
+            (lambda x, p, q: lnc.max(lnc.where(x > 0, -q, -q)), ["y = -q"]),
+            (lambda x, p, q: lnc.mean(lnc.square(q * x**0 - lnc.mean(q * x**0))), ["y = square(q - q)"]),
+        ],
+    )
+    def test_a_value_that_no_longer_varies_leaves_its_reductions(
+        self, before: Callable[..., Any], after: list[str]
+    ) -> None:
+        assert simplified(before, p="d", q="n") == after
+
     def test_sums_of_sums(self) -> None:
         norm = equation("n [h w]")(lambda x: lnc.sum(lnc.sum(x, over="w") * 1.0, over="h"))
         assert reductions(simplify(program_of(norm, SIZES))) == ["sum"]
@@ -137,6 +154,16 @@ class TestSimplify:
         once = simplify(joint)
         assert len(reductions(once)) <= len(reductions(joint))
         assert show(simplify(once)) == show(once)
+
+    def test_a_sum_that_waits_for_another_is_split(self) -> None:
+        def waiting(x: Any, q: Any) -> Any:
+            return lnc.sum(lnc.silu(q - lnc.mean(q))) - x
+
+        joint = gradient(simplify(traced(waiting, q="d")))
+        before, after = (values(part(program, "dq")) for program in (joint, simplify(joint)))
+        # The sum over rows of dy is the factor that the sum over features waits for.
+        assert sum("sum[d](-" in line for line in before) == 1
+        assert sum("sum[d](" in line for line in after) == 2
 
 
 def _standardized(x: Any) -> Any:

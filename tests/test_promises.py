@@ -1034,8 +1034,7 @@ def test_promise_6_ctrl_c_while_compiling(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.xfail(reason="an import of Numba that was interrupted leaves it half imported for good")
-@pytest.mark.parametrize("seconds", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9])
 def test_promise_6_ctrl_c_while_the_compiler_is_imported(seconds: float, tmp_path: Path) -> None:
     """The first compile of a process imports Numba, which takes most of a second."""
     in_subprocess(
@@ -1047,12 +1046,15 @@ def test_promise_6_ctrl_c_while_the_compiler_is_imported(seconds: float, tmp_pat
         x = np.random.default_rng(0).standard_normal((3, 9)).astype("f4")
         main = threading.main_thread().ident
         timer = threading.Timer({seconds}, signal.pthread_kill, (main, signal.SIGINT))
+        begin = time.perf_counter()
         timer.start()
         try:
             lnc.layer_norm(x)
-            time.sleep(2)
+            time.sleep(9)
         except KeyboardInterrupt:
             pass
+        # Twice what is allowed, for busy machines.
+        assert time.perf_counter() - begin < {seconds} + 4
         timer.join()
         assert np.isfinite(lnc.layer_norm(x)).all()
         """,

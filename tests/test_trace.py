@@ -96,7 +96,7 @@ class TestSignatures:
                 lambda x, w=ARRAY: x,
                 "n [d]",
                 {"w": "d"},
-                "w: the default of an array argument is a plain",
+                "w: the default of an array argument is a plain number; got ndarray of float64, shape (3,)",
             ),
             (lambda x, w=1j: x, "n [d]", {"w": "d"}, "w: the default of an array argument is a plain number"),
             (lambda x, w: x, "n [d]", {"w": "c"}, "w 'c': unknown axis 'c'; the pattern is 'n [d]'"),

@@ -127,9 +127,7 @@ class Scope:
             return self.vector_operand(operand, width)
 
         match node:
-            case Select(condition, chosen, other) if not (self.is_wide(chosen) or self.is_wide(other)) and (
-                self.is_wide(condition)
-            ):
+            case Select(condition, chosen, other) if self._is_filled(node):
                 return f"where({text(condition)}, {width.filled(text(chosen))}, {text(other)})"
             case Binary("add", left, right) if right in self._fused:
                 return self._fma(right, text(left), text)
@@ -157,15 +155,18 @@ class Scope:
             return constant(operand.value) if isinstance(operand, Const) else self.names[operand]
 
         match node:
-            case Select(condition, chosen, other) if self.is_wide(condition) and not (
-                self.is_wide(chosen) or self.is_wide(other)
-            ):
+            case Select(condition, chosen, other) if self._is_filled(node):
                 return f"where({text(condition)}, {width.filled(text(chosen))}, {text(other)})"
 
         if isinstance(node, Cast):
             rounded = f"as_{node.dtype}({text(node.operand)})"
             return rounded if node.dtype == "float64" else f"as_float64({rounded})"
         return operation(node, [text(operand) for operand in operands(node)])
+
+    def _is_filled(self, node: Select) -> bool:
+        """Whether lanes choose between two numbers of the row, one of which then tells the vector's type."""
+        wide = self.is_wide(node.chosen) or self.is_wide(node.other)
+        return node.kind == "real" and self.is_wide(node.condition) and not wide
 
     def row_operand(self, node: Node) -> str:
         """A row-sized value by name."""

@@ -365,19 +365,25 @@ class StageKernel:
         schedule, vector = self.schedule, self.nest.vector
         if vector is None or self.loops.across or not schedule.stream_from or self._step_sums:
             return []
-        length = self._row_of(schedule.element_lanes).length
+        row = self._row_of(schedule.element_lanes)
         itemsize = TABLE[self.program.compute].itemsize
-        if not isinstance(length, int) or length < schedule.element_lanes:
+        if not isinstance(row.length, int) or row.length < schedule.element_lanes or not self._row_size:
             return []
-        if self.nest.steps and length * itemsize < schedule.prefetch_from:
+        if self.nest.steps and row.length * itemsize < schedule.prefetch_from:
             return []
         return [
             out
             for out in self._element_outputs
             if not self._is_partial(out.value)
-            and out.dtype == self.program.compute
+            and row.width.lanes * TABLE[out.dtype].itemsize % schedule.stream_bytes == 0
             and self.nest.stride(out, vector.name) == "1"
         ]
+
+    @property
+    def _row_size(self) -> int | None:
+        """The number of elements of a row, where that is known when compiling."""
+        size = product(self.nest.size(name) for name in self.loops.inside)
+        return int(size) if size.isdigit() else None
 
     @property
     def _prefetch(self) -> int:
@@ -392,10 +398,9 @@ class StageKernel:
         bytes_ = self.schedule.stream_bytes
         first, *others = self._streamed
         alike = "".join(f" and same_alignment({first.name}, {out.name}, {bytes_})" for out in others)
-        row = product(self.nest.size(name) for name in self.loops.inside)
+        assert self._row_size, "results are streamed where the size of a row is known"
         rows = as_python(product(self.nest.size(name) for name in self.loops.units))
-        assert row.isdigit(), "results are streamed where the size of a row is known"
-        least = max(1, self.schedule.stream_from // (int(row) * TABLE[first.dtype].itemsize))
+        least = max(1, self.schedule.stream_from // (self._row_size * TABLE[first.dtype].itemsize))
         return [f"streamed = {rows} >= {least}{alike}"]
 
 

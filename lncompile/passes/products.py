@@ -88,7 +88,7 @@ def _equal(a: Node, b: Node) -> bool:
         case Binary("mul", a_left, a_right), Binary("mul", b_left, b_right):
             return a is b or (_equal(a_left, b_left) and _equal(a_right, b_right))
         case Const(x), Const(y):
-            return x == y
+            return x == y or (x != x and y != y)
         case Unary("neg", x), Unary("neg", y):
             return _equal(x, y)
     return a is b

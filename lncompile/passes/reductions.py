@@ -11,7 +11,7 @@ is a deviation, and what is known of those (here, and in ``moments.py``) is wort
 
 from __future__ import annotations
 
-from lncompile.ir import Binary, Const, Node, Program, Reduce, Unary
+from lncompile.ir import Binary, Const, Node, Program, Reduce, Unary, narrowed
 
 
 def centres(program: Program) -> set[Node]:
@@ -91,12 +91,8 @@ def _split(node: Reduce, program: Program, late: set[Node]) -> Node | None:
 
 
 def _part(node: Reduce, side: Node, program: Program) -> Node:
-    """The reduction of one side of a sum: along an axis that it does not vary over, a product."""
-    varying = node.over & side.axes
-    constant = node.over - side.axes
-    part: Node = Reduce(node.op, side, varying) if varying else side
-    if constant and node.op == "sum":
-        part = Binary("mul", part, Const(float(program.count(constant))))
+    """The reduction of one side of a sum, which may vary over fewer axes."""
+    part = narrowed(Reduce(node.op, side, node.over), program)
     if isinstance(part, Reduce) and _vanishing(part):
         return Const(0.0)
     return part

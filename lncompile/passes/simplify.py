@@ -22,7 +22,11 @@ _MAX_SWEEPS = 60
 
 
 def simplify(program: Program) -> Program:
-    """``program`` with the same meaning in exact arithmetic and no more reductions than before."""
+    """``program`` with the same meaning in exact arithmetic, and fewer reductions where it can.
+
+    In a backward one sum may become two (``_split`` in ``reductions.py``): sum(a + r * b), with r a statistic
+    of the cotangent, waits for a pass over the row that sum(a) and r * sum(b) do without.
+    """
     program = _settled(program)
     while True:
         merged = _settled(_merge_sums(program))

@@ -15,6 +15,7 @@ from lncompile.backends.cpu import floating_point, intrinsics
 from lncompile.backends.cpu.target import CpuTarget
 from lncompile.digest import short_digest
 from lncompile.emit.lower import Function, Lowered
+from lncompile.interrupts import interrupts_held
 
 _SCALARS = {
     "float16": intrinsics.float16,
@@ -62,15 +63,17 @@ def raw_ir(lowered: Lowered, target: CpuTarget) -> str:
     """One LLVM module with every function of ``lowered`` as a C function; private names end in no counter."""
     namespace = _executed(lowered.source)
     with global_compiler_lock:
-        cpu_target.typing_context.refresh()
-        cpu_target.target_context.refresh()
+        with interrupts_held():
+            cpu_target.typing_context.refresh()
+            cpu_target.target_context.refresh()
         context = cpu_target.target_context.subtarget(
             _internal_codegen=_RawCodegen("lncompile"), aot_mode=True
         )
         context.lnc_target = target  # for the intrinsics
         library = context.codegen().create_library("lncompile")
         for function in lowered.functions:
-            _add(context, library, namespace[function.name], function, target)
+            with interrupts_held():
+                _add(context, library, namespace[function.name], function, target)
         library.finalize()
         return str(library._final_module)
 
