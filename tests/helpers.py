@@ -28,6 +28,7 @@ from lncompile.interpret import interpret
 from lncompile.ir import Input, Program, Reduce
 from lncompile.norm import dispatcher_of
 from lncompile.passes import Pair
+from lncompile.schedule.cpu import Schedule
 from lncompile.specialize import constants_of
 from lncompile.trace import trace
 
@@ -216,6 +217,22 @@ def run_emitted(
     outputs = _renamed(written, _of_role(forward.buffers, "output"), _of_role(program.outputs, "output"))
     names = _of_role(compilation.pair.backward.outputs, "gradient")
     return outputs | _renamed(gradients, _of_role(backward.buffers, "gradient"), names)
+
+
+def small_limits(schedule: Schedule) -> Schedule:
+    """Limits so small that rows are cut into stretches, blocks have two rows and vectors a few lanes."""
+    return replace(
+        schedule,
+        block_rows=2,
+        unit_elements=16,
+        chunk_elements=32,
+        column_lanes=4,
+        statistics_lanes=8,
+        element_lanes=4,
+        careful_lanes=2,
+        pivot_lanes=4,
+        stream_from=0,
+    )
 
 
 def _of_role(arrays: Iterable[Any], role: str) -> list[str]:

@@ -15,7 +15,6 @@ from math import ceil, log10, prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from forms import Form
 from hypothesis import strategies as st
 
 import lncompile as lnc
@@ -167,12 +166,10 @@ class _Pattern(NamedTuple):
 
 
 @st.composite
-def patterns(draw: Draw, form: Form) -> _Pattern:
+def patterns(draw: Draw) -> _Pattern:
     """One to five axes in any roles, some of them splits of one dimension, one of them perhaps the dots."""
     names = list("abcde"[: draw(st.integers(1, 5))])
     roles = [draw(st.booleans()) for _ in names]
-    if form == "rows":
-        roles.sort()
     dots = draw(st.none() | st.integers(0, len(names) - 1))
     if dots is not None:
         names[dots] = ax.ELLIPSIS
@@ -219,17 +216,9 @@ def sizes_of(draw: Draw, pattern: _Pattern, elements: int) -> ax.Sizes:
 
 
 @st.composite
-def parameter_axes(draw: Draw, pattern: _Pattern, form: Form) -> str:
+def parameter_axes(draw: Draw, pattern: _Pattern) -> str:
     """The axes of a parameter as text: a subset in some order, dimensions split or joined."""
     names = pattern.names
-    if form == "rows":
-        batch = tuple(name for name in names if name not in pattern.features)
-        inner = tuple(name for name in names if name in pattern.features)
-        chosen = draw(st.sampled_from([inner, batch, names, ()]))
-        joined = draw(st.booleans())
-        dims = [tuple(name for name in dim if name in chosen) for dim in pattern.dims]
-        dims = [part for dim in dims for part in ([dim] if joined else [(name,) for name in dim])]
-        return ax.show(tuple(dim for dim in dims if dim))
     chosen = tuple(name for name in names if draw(st.booleans()))
     if draw(st.sampled_from([False, False, False, True])):
         chosen = tuple(draw(st.permutations(chosen)))
@@ -242,15 +231,15 @@ def parameter_axes(draw: Draw, pattern: _Pattern, form: Form) -> str:
 
 
 @st.composite
-def cases(draw: Draw, form: Form, elements: int = ELEMENTS, *, smooth: bool = False) -> Case:
+def cases(draw: Draw, elements: int = ELEMENTS, *, smooth: bool = False) -> Case:
     """A program, arrays for it, and the gradients that come in.
 
     ``smooth``: nothing is rounded on the way, and no two elements of an array are equal by construction.
     """
     dtypes = ["float64"] if smooth else DTYPES
-    pattern = draw(patterns(form))
+    pattern = draw(patterns())
     sizes = draw(sizes_of(pattern, elements))
-    axes = {name: draw(parameter_axes(pattern, form)) for name in ("p", "q", "s")[: draw(st.integers(0, 3))]}
+    axes = {name: draw(parameter_axes(pattern)) for name in ("p", "q", "s")[: draw(st.integers(0, 3))]}
     # Python wants those without a default first.
     optional = dict(zip(axes, sorted(draw(st.booleans()) for _ in axes), strict=True))
     given = ["x", *(name for name in axes if not (optional[name] and draw(st.booleans())))]
@@ -264,7 +253,7 @@ def cases(draw: Draw, form: Form, elements: int = ELEMENTS, *, smooth: bool = Fa
         else _Value(name, frozenset(), 0.75, 0.75, traced=False)
         for name, text in axes.items()
     ]
-    body = _Body(draw, pattern, {name: ax.count(name, sizes) for name in sizes}, form, not smooth)
+    body = _Body(draw, pattern, {name: ax.count(name, sizes) for name in sizes}, not smooth)
     body.values = [_Value("x", frozenset(pattern.names), -REACH, REACH), *values]
     for _ in range(draw(st.integers(1, 7))):
         body.statement()
@@ -292,7 +281,6 @@ class _Body:
     draw: Draw
     pattern: _Pattern
     counts: dict[str, int]
-    form: Form
     casts: bool
     values: list[_Value] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
@@ -347,7 +335,7 @@ class _Body:
             return
         over = sorted(v.axes & self.pattern.features)
         named = ""
-        if self.form == "every" and self.draw(st.booleans()):
+        if self.draw(st.booleans()):
             kept = [name for name in over if self.draw(st.booleans())]
             over = kept or over
             named = f', over="{" ".join(over)}"'

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import reference
-from forms import GENERATED
 
 import lncompile as lnc
 from lncompile import axes as ax
@@ -237,6 +236,6 @@ _OTHERS = (
     ),
 )
 
-TABLE = _ROWS if GENERATED == "rows" else (*_ROWS, *_OTHERS)
+TABLE = (*_ROWS, *_OTHERS)
 #: Those whose formula is known in wider arithmetic.
 EXACT = tuple(entry for entry in TABLE if entry.exact)

@@ -7,7 +7,6 @@ into stretches, blocks hold two rows, and vectors four lanes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,12 +19,14 @@ from helpers import (
     program_of,
     run_emitted,
     run_program,
+    small_limits,
 )
 
 import lncompile as lnc
 from lncompile.ir import Reduce
 from lncompile.norm import make_norm
 from lncompile.passes.gradient import gradient
+from lncompile.schedule.cpu import Schedule
 from lncompile.schedule.plan import plan
 
 #: Roundings add up along sums and products: a few dozen of them, of terms some ten times the result.
@@ -168,29 +169,19 @@ FORMS = {
         of_parameters, "n m [d]", {"weight": "d", "bias": "d"}, {"n": 2, "m": 3, "d": 37}
     ),
 }
-SMALL = {
-    "block_rows": 2,
-    "unit_elements": 16,
-    "chunk_elements": 32,
-    "column_lanes": 4,
-    "statistics_lanes": 8,
-    "element_lanes": 4,
-    "careful_lanes": 2,
-    "pivot_lanes": 4,
-}
 
 
-@pytest.mark.parametrize("limits", [{}, SMALL], ids=["heuristic", "small"])
+@pytest.mark.parametrize("limits", [lambda schedule: schedule, small_limits], ids=["heuristic", "small"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", FORMS)
 def test_emitted_kernels_compute_what_the_equation_says(
-    name: str, dtype: str, limits: Mapping[str, int]
+    name: str, dtype: str, limits: Callable[[Schedule], Schedule]
 ) -> None:
     form = FORMS[name]
     compilation = compilation_of(equation(form.pattern, **form.axes)(form.function), form.sizes, dtype)
     joint = gradient(compilation.program)
     arrays = arrays_for(joint.inputs, form.sizes)
-    schedule = replace(compilation.schedule, **limits)
+    schedule = limits(compilation.schedule)
     got = run_emitted(compilation, arrays, form.sizes, schedule)
     assert_close(got, run_program(joint, arrays, form.sizes), TOLERANCE[dtype])
     cut = run_emitted(compilation, arrays, form.sizes, schedule, lambda units: list(range(units + 1)))
@@ -224,15 +215,15 @@ def test_compiled_kernels_compute_what_the_equation_says(name: str, dtype: str) 
     assert_close(got, expected, TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("limits", [{}, SMALL], ids=["heuristic", "small"])
+@pytest.mark.parametrize("limits", [lambda schedule: schedule, small_limits], ids=["heuristic", "small"])
 @pytest.mark.parametrize("name", FORMS)
 def test_every_output_is_made_once_and_every_workspace_before_it_is_read(
-    name: str, limits: Mapping[str, int]
+    name: str, limits: Callable[[Schedule], Schedule]
 ) -> None:
     form = FORMS[name]
     compilation = compilation_of(equation(form.pattern, **form.axes)(form.function), form.sizes, "float32")
     for program in (compilation.pair.forward, compilation.pair.backward):
-        stages = plan(program, replace(compilation.schedule, **limits))
+        stages = plan(program, limits(compilation.schedule))
         made: list[str] = []
         for stage in stages:
             read = {node.name for node in stage.program.inputs if node.role == "workspace"}

@@ -135,11 +135,16 @@ def pull_back(node: Node, ct: Node, program: Program) -> list[tuple[Node, Node]]
             return [(operand, Binary("div", ct, Const(float(program.count(over)))))]
         case Reduce("max", operand, over):
             # Equal maxima share evenly, like torch's amax.
-            is_max = Binary("eq", operand, node)
+            # Compared as they are saved: a kernel may compute either of them in more digits.
+            is_max = Binary("eq", _saved(operand, program), _saved(node, program))
             ties = Reduce("sum", Select(is_max, Const(1.0), Const(0.0)), over)
             return [(operand, Select(is_max, Binary("div", ct, ties), Const(0.0)))]
         case _:
             raise AssertionError(f"no gradient rule for {node}: moments are made after the gradient")
+
+
+def _saved(value: Node, program: Program) -> Node:
+    return value if program.compute == "float64" else Cast(value, program.compute)
 
 
 def _mul(left: Node, right: Node) -> Node:
