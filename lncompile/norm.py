@@ -172,6 +172,9 @@ class Dispatcher:
     ) -> Specialization:
         """What the code for these arguments is specialised on."""
         fixed = self.equation.fixed
+        if sizes.get(ax.ELLIPSIS) == () and self.equation.pattern.dims[0] != (ax.ELLIPSIS,):
+            # No dimensions between or behind others: known when compiling, so that no loop goes over nothing.
+            fixed = (*fixed, *({ax.ELLIPSIS} - set(fixed)))
         out_dtype = options.get("out_dtype")
         return Specialization(
             tuple(dtypes.items()),

@@ -227,6 +227,8 @@ def small_limits(schedule: Schedule) -> Schedule:
         unit_elements=16,
         chunk_elements=32,
         column_lanes=4,
+        column_rows=2,
+        column_block_rows=3,
         statistics_lanes=8,
         element_lanes=4,
         careful_lanes=2,

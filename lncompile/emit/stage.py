@@ -367,10 +367,11 @@ class StageKernel:
             return []
         row = self._row_of(schedule.element_lanes)
         itemsize = TABLE[self.program.compute].itemsize
-        if not isinstance(row.length, int) or row.length < schedule.element_lanes or not self._row_size:
-            return []
-        if self.nest.steps and row.length * itemsize < schedule.prefetch_from:
-            return []
+        if isinstance(row.length, int):
+            if row.length < schedule.element_lanes:
+                return []
+            if self.nest.steps and row.length * itemsize < schedule.prefetch_from:
+                return []
         return [
             out
             for out in self._element_outputs
@@ -398,10 +399,15 @@ class StageKernel:
         bytes_ = self.schedule.stream_bytes
         first, *others = self._streamed
         alike = "".join(f" and same_alignment({first.name}, {out.name}, {bytes_})" for out in others)
-        assert self._row_size, "results are streamed where the size of a row is known"
-        rows = as_python(product(self.nest.size(name) for name in self.loops.units))
-        least = max(1, self.schedule.stream_from // (self._row_size * TABLE[first.dtype].itemsize))
-        return [f"streamed = {rows} >= {least}{alike}"]
+        size = self._row_size or 1
+        sizes = [self.nest.size(name) for name in self.loops.units]
+        if self._row_size is None:
+            # Rows of a length that only a call tells: as many elements, and no row shorter than some vectors.
+            sizes += [self.nest.size(name) for name in self.loops.inside]
+            shortest = self.schedule.prefetch_from // TABLE[self.program.compute].itemsize
+            alike += f" and {as_python(self.nest.size(self.loops.vector or ''))} >= {shortest}"
+        least = max(1, self.schedule.stream_from // (size * TABLE[first.dtype].itemsize))
+        return [f"streamed = {as_python(product(sizes))} >= {least}{alike}"]
 
 
 def _operation(out: Output) -> str:

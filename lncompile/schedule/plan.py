@@ -9,13 +9,18 @@ number of threads.
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf, prod
 
 from lncompile.errors import CompilerBug
-from lncompile.ir import Axes, Binary, Cast, Input, Node, Program, Reduce, Select, Unary, topological
+from lncompile.ir import Axes, Axis, Binary, Input, Node, Program, Reduce, Unary, topological
 from lncompile.passes.collapse import collapse
 from lncompile.passes.offsets import offsets
+from lncompile.passes.ones import without_ones
 from lncompile.passes.stages import Loops, Stage, chunked, cut, ready
 from lncompile.schedule.cpu import Schedule, fitting
+
+#: Functions that take longer than a load from the cache.
+_SLOW = frozenset({"sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf"})
 
 
 def plan(program: Program, schedule: Schedule) -> tuple[Stage, ...]:
@@ -23,6 +28,7 @@ def plan(program: Program, schedule: Schedule) -> tuple[Stage, ...]:
     stages: list[Stage] = []
     # Names of all arrays of the phase, and of the workspaces of the stages so far.
     taken = frozenset(array.name for array in program.arrays)
+    program = without_ones(program)
     while program.outputs:
         program = collapse(_pruned(program))
         choice = _reducing(program, schedule) if ready(program) else _elementwise(program, schedule)
@@ -44,6 +50,9 @@ def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, boo
     across = vector not in over
     lanes = fitting(schedule.column_lanes, _size(vector, program)) if across else 0
     inside, chunk, per = _stretch(domain, over, lanes, program, schedule)
+    block_rows = schedule.block_rows
+    if across and not _counts(over, program) and _count(over, program) > schedule.column_rows:
+        inside, chunk, lanes, block_rows = frozenset({vector}), None, 0, schedule.column_block_rows
     wide = across or inside != over or chunk is not None or _reads_partial(program, over)
 
     def is_summed(node: Reduce) -> bool:
@@ -56,7 +65,7 @@ def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, boo
         program, counting = chunked(program, chunk, per)
         at = domain.index(chunk)
         domain = (*domain[:at], counting, *domain[at:])
-    return program, Loops(domain, inside, vector, lanes, schedule.block_rows), wide
+    return program, Loops(domain, inside, vector, lanes, block_rows), wide
 
 
 def _elementwise(program: Program, schedule: Schedule) -> tuple[Program, Loops, bool]:
@@ -68,7 +77,7 @@ def _elementwise(program: Program, schedule: Schedule) -> tuple[Program, Loops, 
     vector = domain[-1]
     program_now = replace(program, outputs=tuple(out for out in program.outputs if set(out.dims) == dims))
     wide = _reads_vectors_of_doubles(program_now, vector)
-    repeated = _repeated_along(program_now, domain) if wide or _computes_rows(program_now, domain) else None
+    repeated = _repeated_along(program_now, domain) if _computes_rows(program_now, domain) else None
     if repeated is None:
         chunk, per = None, 1
         size = _size(vector, program)
@@ -91,9 +100,7 @@ def _stretch(
 ) -> tuple[Axes, str | None, int]:
     """The axes that a unit loops over, and the one it takes a stretch of, ``per`` positions at a time."""
     axes = {axis.name: axis for axis in program.axes}
-    if any(
-        axes[name].of is not None or any(part.of is not None for part in axes[name].parts) for name in over
-    ):
+    if _counts(over, program):
         return over, None, 1
     elements, inside = max(lanes, 1), []
     whole = elements
@@ -108,6 +115,20 @@ def _stretch(
             return frozenset(inside), name, max(1, schedule.chunk_elements // elements)
         elements *= size
     return over, None, 1
+
+
+def _counts(over: Axes, program: Program) -> bool:
+    """Whether one of these axes counts stretches or blocks that an earlier stage made."""
+
+    def counts(axis: Axis) -> bool:
+        return axis.of is not None or any(counts(part) for part in axis.parts)
+
+    return any(axis.name in over and counts(axis) for axis in program.axes)
+
+
+def _count(over: Axes, program: Program) -> float:
+    """The number of positions along these axes, infinity where it is not known."""
+    return prod(axis.size or inf for axis in program.axes if axis.name in over)
 
 
 def _best(candidates: list[Axes], program: Program) -> Axes:
@@ -129,9 +150,9 @@ def _repeated_along(program: Program, domain: tuple[str, ...]) -> str | None:
 
 
 def _computes_rows(program: Program, domain: tuple[str, ...]) -> bool:
-    """Whether something is computed, not just read, that differs from lane to lane but not everywhere."""
+    """Whether something that differs from lane to lane but not everywhere takes long to compute."""
     return any(
-        isinstance(node, Unary | Binary | Select | Cast)
+        ((isinstance(node, Unary) and node.op in _SLOW) or (isinstance(node, Binary) and node.op == "div"))
         and domain[-1] in node.axes
         and len(node.axes) < len(domain)
         for node in program.nodes

@@ -197,16 +197,34 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
     return 0
 
 
-def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, partial, rows, begin, end):
+def lnc_layer_norm_backward(
+    x,  # float32
+    weight,  # float32
+    dy,  # float32
+    mu_high,  # float32
+    mu_low,  # float32
+    rstd,  # float32
+    dx,  # float32
+    dweight_sum,  # float32
+    dbias_sum,  # float32
+    rows,
+    begin,
+    end,
+):
     streamed = rows >= 3072
     for block in range(begin, end):
-        sums = advance(partial, block * 2048)
-        for i in range(0, 2048, 16):
+        sums = advance(dweight_sum, block * 1024)
+        for i in range(0, 1024, 16):
+            store(sums, i, f32x(0.0, 16))
+        sums = advance(dbias_sum, block * 1024)
+        for i in range(0, 1024, 16):
             store(sums, i, f32x(0.0, 16))
         for row in range(block * 64, min(block * 64 + 64, rows)):
-            x_row = advance(x, row * 1024)
             dy_row = advance(dy, row * 1024)
+            x_row = advance(x, row * 1024)
             dx_row = advance(dx, row * 1024)
+            dweight_sum_row = advance(dweight_sum, block * 1024)
+            dbias_sum_row = advance(dbias_sum, block * 1024)
             rstd_value = read(rstd, row)
             mu_high_value = read(mu_high, row)
             mu_low_value = read(mu_low, row)
@@ -284,10 +302,10 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
                         # dx_i = t5 + t7 * t14
                         dx_i = fma(t7, t14_f32, t5)
                         store_partial(dx_row, i, start, dx_i)
-                        dweight_sum = load_partial(sums, i, start, 16)
-                        store_partial(sums, i, start, fma(t1, t7, dweight_sum))
-                        dbias_sum = load_partial(sums, i + 1024, start, 16)
-                        store_partial(sums, i + 1024, start, dbias_sum + dy_i)
+                        dweight_sum_i = load_partial(dweight_sum_row, i, start, 16)
+                        store_partial(dweight_sum_row, i, start, fma(t1, t7, dweight_sum_i))
+                        dbias_sum_i = load_partial(dbias_sum_row, i, start, 16)
+                        store_partial(dbias_sum_row, i, start, dbias_sum_i + dy_i)
                     for i in range(start, stop, 16):
                         prefetch(dy_row, i + 1024, 16)
                         prefetch(x_row, i + 1024, 16)
@@ -307,10 +325,10 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
                         # dx_i = t5 + t7 * t14
                         dx_i = fma(t7, t14_f32, t5)
                         stream(dx_row, i, dx_i, 32)
-                        dweight_sum = load(sums, i, 16)
-                        store(sums, i, fma(t1, t7, dweight_sum))
-                        dbias_sum = load(sums, i + 1024, 16)
-                        store(sums, i + 1024, dbias_sum + dy_i)
+                        dweight_sum_i = load(dweight_sum_row, i, 16)
+                        store(dweight_sum_row, i, fma(t1, t7, dweight_sum_i))
+                        dbias_sum_i = load(dbias_sum_row, i, 16)
+                        store(dbias_sum_row, i, dbias_sum_i + dy_i)
                     if left > 0:
                         i = stop
                         dy_i = load_partial(dy_row, i, left, 16)
@@ -329,10 +347,10 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
                         # dx_i = t5 + t7 * t14
                         dx_i = fma(t7, t14_f32, t5)
                         store_partial(dx_row, i, left, dx_i)
-                        dweight_sum = load_partial(sums, i, left, 16)
-                        store_partial(sums, i, left, fma(t1, t7, dweight_sum))
-                        dbias_sum = load_partial(sums, i + 1024, left, 16)
-                        store_partial(sums, i + 1024, left, dbias_sum + dy_i)
+                        dweight_sum_i = load_partial(dweight_sum_row, i, left, 16)
+                        store_partial(dweight_sum_row, i, left, fma(t1, t7, dweight_sum_i))
+                        dbias_sum_i = load_partial(dbias_sum_row, i, left, 16)
+                        store_partial(dbias_sum_row, i, left, dbias_sum_i + dy_i)
                 else:
                     for i in range(0, 1024, 16):
                         dy_i = load(dy_row, i, 16)
@@ -351,10 +369,10 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
                         # dx_i = t5 + t7 * t14
                         dx_i = fma(t7, t14_f32, t5)
                         store(dx_row, i, dx_i)
-                        dweight_sum = load(sums, i, 16)
-                        store(sums, i, fma(t1, t7, dweight_sum))
-                        dbias_sum = load(sums, i + 1024, 16)
-                        store(sums, i + 1024, dbias_sum + dy_i)
+                        dweight_sum_i = load(dweight_sum_row, i, 16)
+                        store(dweight_sum_row, i, fma(t1, t7, dweight_sum_i))
+                        dbias_sum_i = load(dbias_sum_row, i, 16)
+                        store(dbias_sum_row, i, dbias_sum_i + dy_i)
             else:
                 # t12 = square(rstd_value)
                 t12 = square(rstd_value)
@@ -410,25 +428,31 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
                     # dx_i = t5 + t7 * t14
                     dx_wide = fma(t7_wide, t14, t5_wide)
                     store(dx_row, i, dx_wide)
-                    dweight_sum_wide = as_float64(load(sums, i, 4))
-                    store(sums, i, fma(t1_wide, t7_wide, dweight_sum_wide))
-                    dbias_sum_wide = as_float64(load(sums, i + 1024, 4))
-                    store(sums, i + 1024, dbias_sum_wide + dy_wide)
+                    dweight_sum_wide_i = as_float64(load(dweight_sum_row, i, 4))
+                    store(dweight_sum_row, i, fma(t1_wide, t7_wide, dweight_sum_wide_i))
+                    dbias_sum_wide_i = as_float64(load(dbias_sum_row, i, 4))
+                    store(dbias_sum_row, i, dbias_sum_wide_i + dy_wide)
     if streamed:
         fence()
     return 0
 
 
-def lnc_layer_norm_backward_combine(dweight, dbias, partial, rows, begin, end):
-    blocks = (rows + 63) // 64
+def lnc_layer_norm_backward_2(dweight_sum, dbias_sum, dweight, dbias, rows, begin, end):
     for tile in range(begin, end):
-        i = tile * 4
-        dweight_sum_i = f64x(0.0, 4)
-        for block in range(blocks):
-            dweight_sum_i += as_float64(load(partial, block * 2048 + 0 + i, 4))
-        dbias_sum_i = f64x(0.0, 4)
-        for block in range(blocks):
-            dbias_sum_i += as_float64(load(partial, block * 2048 + 1024 + i, 4))
-        store(dweight, i, dweight_sum_i)
-        store(dbias, i, dbias_sum_i)
+        i = tile * 16
+        dweight_value_lanes = f64x(0.0, 16)
+        dbias_value_lanes = f64x(0.0, 16)
+        for block in range((rows + 63) // 64):
+            dweight_sum_at = advance(dweight_sum, block * 1024)
+            dbias_sum_at = advance(dbias_sum, block * 1024)
+            dweight_sum_i = as_float64(load(dweight_sum_at, i, 16))
+            dbias_sum_i = as_float64(load(dbias_sum_at, i, 16))
+            dweight_value_lanes = dweight_value_lanes + dweight_sum_i
+            dbias_value_lanes = dbias_value_lanes + dbias_sum_i
+        # dweight_value = sum[..._blocks](dweight_sum)
+        dweight_value = dweight_value_lanes
+        # dbias_value = sum[..._blocks](dbias_sum)
+        dbias_value = dbias_value_lanes
+        store(dweight, i, dweight_value)
+        store(dbias, i, dbias_value)
     return 0

@@ -203,18 +203,38 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
     return 0
 
 
-def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, partial, rows, begin, end):
+def lnc_layer_norm_backward(
+    x,  # float64
+    weight,  # float64
+    dy,  # float64
+    mu_high,  # float64
+    mu_low,  # float64
+    rstd,  # float64
+    dx,  # float64
+    dweight_sum,  # float64
+    dbias_sum,  # float64
+    rows,
+    begin,
+    end,
+):
     streamed = rows >= 120989
     for block in range(begin, end):
-        sums = advance(partial, block * 26)
-        for i in range(0, 24, 8):
+        sums = advance(dweight_sum, block * 13)
+        for i in range(0, 8, 8):
             store(sums, i, f64x(0.0, 8))
-        i = 24
-        store_partial(sums, i, 2, f64x(0.0, 8))
+        i = 8
+        store_partial(sums, i, 5, f64x(0.0, 8))
+        sums = advance(dbias_sum, block * 13)
+        for i in range(0, 8, 8):
+            store(sums, i, f64x(0.0, 8))
+        i = 8
+        store_partial(sums, i, 5, f64x(0.0, 8))
         for row in range(block * 1024, min(block * 1024 + 1024, rows)):
-            x_row = advance(x, row * 13)
             dy_row = advance(dy, row * 13)
+            x_row = advance(x, row * 13)
             dx_row = advance(dx, row * 13)
+            dweight_sum_row = advance(dweight_sum, block * 13)
+            dbias_sum_row = advance(dbias_sum, block * 13)
             rstd_value = read(rstd, row)
             mu_high_value = read(mu_high, row)
             mu_low_value = read(mu_low, row)
@@ -272,10 +292,10 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
                     # dx_i = t5 + t7 * t14
                     dx_i = fma(t7, t14, t5)
                     store_partial(dx_row, i, start, dx_i)
-                    dweight_sum = load_partial(sums, i, start, 8)
-                    store_partial(sums, i, start, fma(t1, t7, dweight_sum))
-                    dbias_sum = load_partial(sums, i + 13, start, 8)
-                    store_partial(sums, i + 13, start, dbias_sum + dy_i)
+                    dweight_sum_i = load_partial(dweight_sum_row, i, start, 8)
+                    store_partial(dweight_sum_row, i, start, fma(t1, t7, dweight_sum_i))
+                    dbias_sum_i = load_partial(dbias_sum_row, i, start, 8)
+                    store_partial(dbias_sum_row, i, start, dbias_sum_i + dy_i)
                 for i in range(start, stop, 8):
                     dy_i = load(dy_row, i, 8)
                     # t1 = dy * rstd_value
@@ -293,10 +313,10 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
                     # dx_i = t5 + t7 * t14
                     dx_i = fma(t7, t14, t5)
                     stream(dx_row, i, dx_i, 32)
-                    dweight_sum = load(sums, i, 8)
-                    store(sums, i, fma(t1, t7, dweight_sum))
-                    dbias_sum = load(sums, i + 13, 8)
-                    store(sums, i + 13, dbias_sum + dy_i)
+                    dweight_sum_i = load(dweight_sum_row, i, 8)
+                    store(dweight_sum_row, i, fma(t1, t7, dweight_sum_i))
+                    dbias_sum_i = load(dbias_sum_row, i, 8)
+                    store(dbias_sum_row, i, dbias_sum_i + dy_i)
                 if left > 0:
                     i = stop
                     dy_i = load_partial(dy_row, i, left, 8)
@@ -315,10 +335,10 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
                     # dx_i = t5 + t7 * t14
                     dx_i = fma(t7, t14, t5)
                     store_partial(dx_row, i, left, dx_i)
-                    dweight_sum = load_partial(sums, i, left, 8)
-                    store_partial(sums, i, left, fma(t1, t7, dweight_sum))
-                    dbias_sum = load_partial(sums, i + 13, left, 8)
-                    store_partial(sums, i + 13, left, dbias_sum + dy_i)
+                    dweight_sum_i = load_partial(dweight_sum_row, i, left, 8)
+                    store_partial(dweight_sum_row, i, left, fma(t1, t7, dweight_sum_i))
+                    dbias_sum_i = load_partial(dbias_sum_row, i, left, 8)
+                    store_partial(dbias_sum_row, i, left, dbias_sum_i + dy_i)
             else:
                 for i in range(0, 8, 8):
                     dy_i = load(dy_row, i, 8)
@@ -337,10 +357,10 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
                     # dx_i = t5 + t7 * t14
                     dx_i = fma(t7, t14, t5)
                     store(dx_row, i, dx_i)
-                    dweight_sum = load(sums, i, 8)
-                    store(sums, i, fma(t1, t7, dweight_sum))
-                    dbias_sum = load(sums, i + 13, 8)
-                    store(sums, i + 13, dbias_sum + dy_i)
+                    dweight_sum_i = load(dweight_sum_row, i, 8)
+                    store(dweight_sum_row, i, fma(t1, t7, dweight_sum_i))
+                    dbias_sum_i = load(dbias_sum_row, i, 8)
+                    store(dbias_sum_row, i, dbias_sum_i + dy_i)
                 i = 8
                 dy_i = load_partial(dy_row, i, 5, 8)
                 # t1 = dy * rstd_value
@@ -358,26 +378,32 @@ def lnc_layer_norm_backward(x, weight, bias, dy, mu_high, mu_low, rstd, dx, part
                 # dx_i = t5 + t7 * t14
                 dx_i = fma(t7, t14, t5)
                 store_partial(dx_row, i, 5, dx_i)
-                dweight_sum = load_partial(sums, i, 5, 8)
-                store_partial(sums, i, 5, fma(t1, t7, dweight_sum))
-                dbias_sum = load_partial(sums, i + 13, 5, 8)
-                store_partial(sums, i + 13, 5, dbias_sum + dy_i)
+                dweight_sum_i = load_partial(dweight_sum_row, i, 5, 8)
+                store_partial(dweight_sum_row, i, 5, fma(t1, t7, dweight_sum_i))
+                dbias_sum_i = load_partial(dbias_sum_row, i, 5, 8)
+                store_partial(dbias_sum_row, i, 5, dbias_sum_i + dy_i)
     if streamed:
         fence()
     return 0
 
 
-def lnc_layer_norm_backward_combine(dweight, dbias, partial, rows, begin, end):
-    blocks = (rows + 1023) // 1024
+def lnc_layer_norm_backward_2(dweight_sum, dbias_sum, dweight, dbias, rows, begin, end):
     for tile in range(begin, end):
-        i = tile * 4
-        count = min(4, 13 - i)
-        dweight_sum_i = f64x(0.0, 4)
-        for block in range(blocks):
-            dweight_sum_i += load_partial(partial, block * 26 + 0 + i, count, 4)
-        dbias_sum_i = f64x(0.0, 4)
-        for block in range(blocks):
-            dbias_sum_i += load_partial(partial, block * 26 + 13 + i, count, 4)
-        store_partial(dweight, i, count, dweight_sum_i)
-        store_partial(dbias, i, count, dbias_sum_i)
+        i = tile * 16
+        count = min(16, 13 - i)
+        dweight_value_lanes = f64x(0.0, 16)
+        dbias_value_lanes = f64x(0.0, 16)
+        for block in range((rows + 1023) // 1024):
+            dweight_sum_at = advance(dweight_sum, block * 13)
+            dbias_sum_at = advance(dbias_sum, block * 13)
+            dweight_sum_i = load_partial(dweight_sum_at, i, count, 16)
+            dbias_sum_i = load_partial(dbias_sum_at, i, count, 16)
+            dweight_value_lanes = dweight_value_lanes + dweight_sum_i
+            dbias_value_lanes = dbias_value_lanes + dbias_sum_i
+        # dweight_value = sum[..._blocks](dweight_sum)
+        dweight_value = dweight_value_lanes
+        # dbias_value = sum[..._blocks](dbias_sum)
+        dbias_value = dbias_value_lanes
+        store_partial(dweight, i, count, dweight_value)
+        store_partial(dbias, i, count, dbias_value)
     return 0

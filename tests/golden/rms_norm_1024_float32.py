@@ -125,16 +125,17 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
     return 0
 
 
-def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
+def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end):
     streamed = rows >= 3072
     for block in range(begin, end):
-        sums = advance(partial, block * 1024)
+        sums = advance(dweight_sum, block * 1024)
         for i in range(0, 1024, 16):
             store(sums, i, f32x(0.0, 16))
         for row in range(block * 64, min(block * 64 + 64, rows)):
             x_row = advance(x, row * 1024)
             dy_row = advance(dy, row * 1024)
             dx_row = advance(dx, row * 1024)
+            dweight_sum_row = advance(dweight_sum, block * 1024)
             rstd_value = read(rstd, row)
             # t5 = square(rstd_value)
             t5 = square(rstd_value)
@@ -177,8 +178,8 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
                         # dx_i = t8 + t9 * weight
                         dx_i = fma(t9, weight_i, t8)
                         store_partial(dx_row, i, start, dx_i)
-                        dweight_sum = load_partial(sums, i, start, 16)
-                        store_partial(sums, i, start, fma(t9, x_i, dweight_sum))
+                        dweight_sum_i = load_partial(dweight_sum_row, i, start, 16)
+                        store_partial(dweight_sum_row, i, start, fma(t9, x_i, dweight_sum_i))
                     for i in range(start, stop, 16):
                         prefetch(x_row, i + 1024, 16)
                         prefetch(dy_row, i + 1024, 16)
@@ -192,8 +193,8 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
                         # dx_i = t8 + t9 * weight
                         dx_i = fma(t9, weight_i, t8)
                         stream(dx_row, i, dx_i, 32)
-                        dweight_sum = load(sums, i, 16)
-                        store(sums, i, fma(t9, x_i, dweight_sum))
+                        dweight_sum_i = load(dweight_sum_row, i, 16)
+                        store(dweight_sum_row, i, fma(t9, x_i, dweight_sum_i))
                     if left > 0:
                         i = stop
                         x_i = load_partial(x_row, i, left, 16)
@@ -206,8 +207,8 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
                         # dx_i = t8 + t9 * weight
                         dx_i = fma(t9, weight_i, t8)
                         store_partial(dx_row, i, left, dx_i)
-                        dweight_sum = load_partial(sums, i, left, 16)
-                        store_partial(sums, i, left, fma(t9, x_i, dweight_sum))
+                        dweight_sum_i = load_partial(dweight_sum_row, i, left, 16)
+                        store_partial(dweight_sum_row, i, left, fma(t9, x_i, dweight_sum_i))
                 else:
                     for i in range(0, 1024, 16):
                         x_i = load(x_row, i, 16)
@@ -220,8 +221,8 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
                         # dx_i = t8 + t9 * weight
                         dx_i = fma(t9, weight_i, t8)
                         store(dx_row, i, dx_i)
-                        dweight_sum = load(sums, i, 16)
-                        store(sums, i, fma(t9, x_i, dweight_sum))
+                        dweight_sum_i = load(dweight_sum_row, i, 16)
+                        store(dweight_sum_row, i, fma(t9, x_i, dweight_sum_i))
             else:
                 # t5 = square(rstd_value)
                 t5 = square(rstd_value)
@@ -255,19 +256,22 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
                     # dx_i = t8 + t9 * weight
                     dx_wide = fma(t9_wide, weight_wide, t8_wide)
                     store(dx_row, i, dx_wide)
-                    dweight_sum_wide = as_float64(load(sums, i, 4))
-                    store(sums, i, fma(t9_wide, x_wide, dweight_sum_wide))
+                    dweight_sum_wide_i = as_float64(load(dweight_sum_row, i, 4))
+                    store(dweight_sum_row, i, fma(t9_wide, x_wide, dweight_sum_wide_i))
     if streamed:
         fence()
     return 0
 
 
-def lnc_rms_norm_backward_combine(dweight, partial, rows, begin, end):
-    blocks = (rows + 63) // 64
+def lnc_rms_norm_backward_2(dweight_sum, dweight, rows, begin, end):
     for tile in range(begin, end):
-        i = tile * 4
-        dweight_sum_i = f64x(0.0, 4)
-        for block in range(blocks):
-            dweight_sum_i += as_float64(load(partial, block * 1024 + 0 + i, 4))
-        store(dweight, i, dweight_sum_i)
+        i = tile * 16
+        dweight_value_lanes = f64x(0.0, 16)
+        for block in range((rows + 63) // 64):
+            dweight_sum_at = advance(dweight_sum, block * 1024)
+            dweight_sum_i = as_float64(load(dweight_sum_at, i, 16))
+            dweight_value_lanes = dweight_value_lanes + dweight_sum_i
+        # dweight_value = sum[..._blocks](dweight_sum)
+        dweight_value = dweight_value_lanes
+        store(dweight, i, dweight_value)
     return 0

@@ -96,10 +96,10 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
     return 0
 
 
-def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
+def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end):
     streamed = rows >= 120989
     for block in range(begin, end):
-        sums = advance(partial, block * 13)
+        sums = advance(dweight_sum, block * 13)
         for i in range(0, 8, 8):
             store(sums, i, f64x(0.0, 8))
         i = 8
@@ -108,6 +108,7 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
             x_row = advance(x, row * 13)
             dy_row = advance(dy, row * 13)
             dx_row = advance(dx, row * 13)
+            dweight_sum_row = advance(dweight_sum, block * 13)
             rstd_value = read(rstd, row)
             # t5 = square(rstd_value)
             t5 = square(rstd_value)
@@ -143,8 +144,8 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
                     # dx_i = t8 + t9 * weight
                     dx_i = fma(t9, weight_i, t8)
                     store_partial(dx_row, i, start, dx_i)
-                    dweight_sum = load_partial(sums, i, start, 8)
-                    store_partial(sums, i, start, fma(t9, x_i, dweight_sum))
+                    dweight_sum_i = load_partial(dweight_sum_row, i, start, 8)
+                    store_partial(dweight_sum_row, i, start, fma(t9, x_i, dweight_sum_i))
                 for i in range(start, stop, 8):
                     x_i = load(x_row, i, 8)
                     dy_i = load(dy_row, i, 8)
@@ -156,8 +157,8 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
                     # dx_i = t8 + t9 * weight
                     dx_i = fma(t9, weight_i, t8)
                     stream(dx_row, i, dx_i, 32)
-                    dweight_sum = load(sums, i, 8)
-                    store(sums, i, fma(t9, x_i, dweight_sum))
+                    dweight_sum_i = load(dweight_sum_row, i, 8)
+                    store(dweight_sum_row, i, fma(t9, x_i, dweight_sum_i))
                 if left > 0:
                     i = stop
                     x_i = load_partial(x_row, i, left, 8)
@@ -170,8 +171,8 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
                     # dx_i = t8 + t9 * weight
                     dx_i = fma(t9, weight_i, t8)
                     store_partial(dx_row, i, left, dx_i)
-                    dweight_sum = load_partial(sums, i, left, 8)
-                    store_partial(sums, i, left, fma(t9, x_i, dweight_sum))
+                    dweight_sum_i = load_partial(dweight_sum_row, i, left, 8)
+                    store_partial(dweight_sum_row, i, left, fma(t9, x_i, dweight_sum_i))
             else:
                 for i in range(0, 8, 8):
                     x_i = load(x_row, i, 8)
@@ -184,8 +185,8 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
                     # dx_i = t8 + t9 * weight
                     dx_i = fma(t9, weight_i, t8)
                     store(dx_row, i, dx_i)
-                    dweight_sum = load(sums, i, 8)
-                    store(sums, i, fma(t9, x_i, dweight_sum))
+                    dweight_sum_i = load(dweight_sum_row, i, 8)
+                    store(dweight_sum_row, i, fma(t9, x_i, dweight_sum_i))
                 i = 8
                 x_i = load_partial(x_row, i, 5, 8)
                 dy_i = load_partial(dy_row, i, 5, 8)
@@ -197,20 +198,23 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, partial, rows, begin, end):
                 # dx_i = t8 + t9 * weight
                 dx_i = fma(t9, weight_i, t8)
                 store_partial(dx_row, i, 5, dx_i)
-                dweight_sum = load_partial(sums, i, 5, 8)
-                store_partial(sums, i, 5, fma(t9, x_i, dweight_sum))
+                dweight_sum_i = load_partial(dweight_sum_row, i, 5, 8)
+                store_partial(dweight_sum_row, i, 5, fma(t9, x_i, dweight_sum_i))
     if streamed:
         fence()
     return 0
 
 
-def lnc_rms_norm_backward_combine(dweight, partial, rows, begin, end):
-    blocks = (rows + 1023) // 1024
+def lnc_rms_norm_backward_2(dweight_sum, dweight, rows, begin, end):
     for tile in range(begin, end):
-        i = tile * 4
-        count = min(4, 13 - i)
-        dweight_sum_i = f64x(0.0, 4)
-        for block in range(blocks):
-            dweight_sum_i += load_partial(partial, block * 13 + 0 + i, count, 4)
-        store_partial(dweight, i, count, dweight_sum_i)
+        i = tile * 16
+        count = min(16, 13 - i)
+        dweight_value_lanes = f64x(0.0, 16)
+        for block in range((rows + 1023) // 1024):
+            dweight_sum_at = advance(dweight_sum, block * 13)
+            dweight_sum_i = load_partial(dweight_sum_at, i, count, 16)
+            dweight_value_lanes = dweight_value_lanes + dweight_sum_i
+        # dweight_value = sum[..._blocks](dweight_sum)
+        dweight_value = dweight_value_lanes
+        store_partial(dweight, i, count, dweight_value)
     return 0
