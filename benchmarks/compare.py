@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROWS, FEATURES = 4096, 1024
 
-_TIMER = """
+TIMER = """
 import time, statistics, json, sys
 def median_us(run, repeats=15, inner=1):
     run(); run()
@@ -35,7 +35,7 @@ def median_us(run, repeats=15, inner=1):
 """
 
 _LNCOMPILE = (
-    _TIMER
+    TIMER
     + f"""
 import numpy as np
 begin = time.perf_counter(); import lncompile as lnc; imported = time.perf_counter() - begin
@@ -64,7 +64,7 @@ print(json.dumps(result))
 )
 
 _TORCH = (
-    _TIMER
+    TIMER
     + f"""
 import torch
 torch.set_num_threads(int(sys.argv[1]))
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    results: dict[str, object] = {"machine": _machine(), "shape": [ROWS, FEATURES], "rounds": options.rounds}
+    results: dict[str, object] = {"machine": machine(), "shape": [ROWS, FEATURES], "rounds": options.rounds}
     with tempfile.TemporaryDirectory() as cache:
         measure(sys.executable, _LNCOMPILE, 1, cache)  # compiles; what follows starts from a warm cache
         for threads in dict.fromkeys(int(text) for text in options.threads.split(",")):
@@ -144,7 +144,8 @@ def _print(threads: int, table: dict[str, dict[str, tuple[float, float, float]]]
         print(f"  {name:<26} {median:9.1f} ({least:.1f} .. {largest:.1f}){torch}")
 
 
-def _machine() -> str:
+def machine() -> str:
+    """The CPU and its number of cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

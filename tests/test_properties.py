@@ -103,7 +103,7 @@ REGRESSIONS_OF_PASSES = [
 
 #: 500 programs in ten tests, which processes share among them.
 BLOCKS, PROGRAMS = 10, 50
-#: Elements of the programs that run under small limits, too: in Python, stretch by stretch, thousands take long.
+#: Elements of the programs that run under small limits, too: in Python, stretch by stretch, more take long.
 SMALL = 500
 
 

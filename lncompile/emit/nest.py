@@ -275,18 +275,16 @@ class Nest:
 
     def row_pointers(self, arrays: Iterable[Array]) -> list[str]:
         """Lines that make the pointers to a row."""
-        return self._pointers(arrays, self.unit_axes, "_row", lambda array: array.name)
+        return [
+            f"{self.row_pointer(array)} = advance({array.name}, {self.offset(array, axes)})"
+            for array in arrays
+            if (axes := self.unit_axes(array))
+        ]
 
     def step_pointers(self, arrays: Iterable[Array]) -> list[str]:
         """Lines that make the pointers to a step."""
-        return self._pointers(arrays, self.step_axes, "_at", self.row_pointer)
-
-    def _pointers(self, arrays, axes_of, suffix, base) -> list[str]:  # type: ignore[no-untyped-def]
-        lines = {}
-        for array in arrays:
-            axes = axes_of(array)
-            if axes:
-                lines[array.name] = (
-                    f"{array.name}{suffix} = advance({base(array)}, {self.offset(array, axes)})"
-                )
-        return list(lines.values())
+        return [
+            f"{self.step_pointer(array)} = advance({self.row_pointer(array)}, {self.offset(array, axes)})"
+            for array in arrays
+            if (axes := self.step_axes(array))
+        ]

@@ -70,7 +70,7 @@ def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, boo
 
 def _elementwise(program: Program, schedule: Schedule) -> tuple[Program, Loops, bool]:
     """A stage without reductions, for the outputs with the most axes."""
-    dims = set(max((out.dims for out in program.outputs), key=lambda names: sum(1 for _ in names)))
+    dims = set(max(program.outputs, key=lambda out: len(out.dims)).dims)
     domain = _ordered(frozenset(dims), program)
     if not domain:
         return program, Loops((), frozenset(), None, 1, 1), False
@@ -173,6 +173,7 @@ def _reads_partial(program: Program, over: Axes) -> bool:
 
 
 def _below(node: Node) -> list[Node]:
+    """What a value is computed from."""
     return [other for other in topological([node]) if other is not node]
 
 

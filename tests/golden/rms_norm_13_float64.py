@@ -104,7 +104,7 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end
             store(sums, i, f64x(0.0, 8))
         i = 8
         store_partial(sums, i, 5, f64x(0.0, 8))
-        for row in range(block * 1024, min(block * 1024 + 1024, rows)):
+        for row in range(block * 64, min(block * 64 + 64, rows)):
             x_row = advance(x, row * 13)
             dy_row = advance(dy, row * 13)
             dx_row = advance(dx, row * 13)
@@ -210,7 +210,7 @@ def lnc_rms_norm_backward_2(dweight_sum, dweight, rows, begin, end):
         i = tile * 16
         count = min(16, 13 - i)
         dweight_value_lanes = f64x(0.0, 16)
-        for block in range((rows + 1023) // 1024):
+        for block in range((rows + 63) // 64):
             dweight_sum_at = advance(dweight_sum, block * 13)
             dweight_sum_i = load_partial(dweight_sum_at, i, count, 16)
             dweight_value_lanes = dweight_value_lanes + dweight_sum_i
