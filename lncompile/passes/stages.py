@@ -12,7 +12,7 @@ larger values are computed again from the inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from lncompile.ir import (
@@ -106,6 +106,43 @@ def cut(program: Program, loops: Loops, wide: bool, taken: frozenset[str]) -> tu
     rest = replace(program, axes=axes, outputs=tuple(_with_values(program, later, replaced)))
     rest = replace(rest, inputs=_used(rest, (*program.inputs, *layouts.inputs)))
     return Stage(stage, loops, block_axis), _unchunked(rest)
+
+
+def apart(
+    program: Program, results: Mapping[Node, tuple[str, ...]], taken: frozenset[str]
+) -> tuple[Program, Program]:
+    """The program that leaves ``results`` in workspaces of these dimensions, and the one that reads them.
+
+    A result is repeated along dimensions that it does not vary over, for the values that do vary over them.
+    """
+    names = names_of(program)
+    taken |= {array.name for array in program.arrays}
+    outputs: list[Output] = []
+    for node, dims in results.items():
+        name = f"{names[node]}_kept"
+        while name in taken:
+            name += "_"
+        taken |= {name}
+        outputs.append(Output(name, node, dims, "float64", "workspace"))
+    inputs = [Input(out.name, out.dims, out.dtype, "workspace") for out in outputs]
+    replaced = dict(zip(results, inputs, strict=True))
+    mapped: dict[Node, Node] = {}
+
+    def for_axes(value: Node, axes: Axes) -> Node:
+        return replaced[value] if value in replaced and replaced[value].axes <= axes else mapped[value]
+
+    for node in program.nodes:
+        axes = node.axes | node.over if isinstance(node, Reduce) else node.axes
+        mapped[node] = with_operands(node, tuple(for_axes(operand, axes) for operand in operands(node)))
+    first = replace(program, outputs=tuple(outputs))
+    rest = replace(
+        program,
+        outputs=tuple(replace(o, value=for_axes(o.value, frozenset(o.dims))) for o in program.outputs),
+    )
+    return (
+        replace(first, inputs=_used(first, program.inputs)),
+        replace(rest, inputs=_used(rest, (*program.inputs, *inputs))),
+    )
 
 
 def chunked(program: Program, name: str, per: int) -> tuple[Program, str]:

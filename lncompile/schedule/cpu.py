@@ -19,8 +19,9 @@ class Schedule:
     the loop that writes; ``careful_lanes`` that of the float64 path; ``pivot_lanes`` how many of a row's
     first elements give the pivot of its moments; ``column_lanes`` how many rows are computed side by side
     where the features do not lie in the lanes, if these are ``column_rows`` at most; else
-    ``column_block_rows`` rows add up into one partial sum of each column. ``block_rows`` rows add up into one
-    partial sum of the gradients of parameters. A unit of work has at most ``unit_elements``; larger
+    ``column_block_rows`` rows add up into one partial sum of each column. Features that lie innermost and are
+    fewer than ``shortest_vector`` share vectors with the batch axis around them. ``block_rows`` rows add up
+    into one partial sum of the gradients of parameters. A unit of work has at most ``unit_elements``; larger
     reductions are cut into stretches of ``chunk_elements``. From ``stream_from`` bytes on results are written
     past the caches, in vectors aligned to ``stream_bytes``, and the next row is prefetched meanwhile, if it
     has ``prefetch_from`` bytes. After ``steps_to_total`` additions a lane is added to a float64 total.
@@ -31,6 +32,7 @@ class Schedule:
     careful_lanes: int
     pivot_lanes: int
     column_lanes: int
+    shortest_vector: int
     column_rows: int
     column_block_rows: int
     block_rows: int
@@ -60,6 +62,8 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
         pivot_lanes=16,
         # Two sums in 4 registers each, as above, and 128 bytes of each row of a float32 array.
         column_lanes=4 * doubles,
+        # Two more small stages cost less than vectors of a few elements.
+        shortest_vector=16,
         # Vectors of a column lie one row apart, each in another page. Going row by row, with sums in the L1
         # cache instead of registers: 6272 rows of 256 took 890 µs against 2000, but 64 rows of 2048 took 80
         # against 55, where the second pass finds everything in the cache.

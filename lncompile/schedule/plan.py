@@ -12,25 +12,50 @@ from dataclasses import replace
 from math import inf, prod
 
 from lncompile.errors import CompilerBug
-from lncompile.ir import Axes, Axis, Binary, Input, Node, Program, Reduce, Unary, topological
+from lncompile.ir import (
+    Axes,
+    Axis,
+    Binary,
+    Const,
+    Input,
+    Node,
+    Program,
+    Reduce,
+    Unary,
+    depending_on,
+    operands,
+    rewrite,
+    topological,
+)
 from lncompile.passes.collapse import collapse
 from lncompile.passes.offsets import offsets
 from lncompile.passes.ones import without_ones
-from lncompile.passes.stages import Loops, Stage, chunked, cut, ready
+from lncompile.passes.stages import Loops, Stage, apart, chunked, cut, ready
 from lncompile.schedule.cpu import Schedule, fitting
 
 #: Functions that take longer than a load from the cache.
 _SLOW = frozenset({"sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf"})
 
 
-def plan(program: Program, schedule: Schedule) -> tuple[Stage, ...]:
-    """The stages of ``program``."""
+def plan(program: Program, schedule: Schedule, taken: frozenset[str] = frozenset()) -> tuple[Stage, ...]:
+    """The stages of ``program``; no workspace has one of the names that are ``taken``."""
     stages: list[Stage] = []
     # Names of all arrays of the phase, and of the workspaces of the stages so far.
-    taken = frozenset(array.name for array in program.arrays)
-    program = without_ones(program)
+    taken |= {array.name for array in program.arrays}
+    # Which axes are features is told by the reductions; as loops, all axes are alike.
+    axes = tuple(replace(axis, feature=False) for axis in program.axes)
+    program = without_ones(replace(program, axes=axes))
+    glued = _glued(program, schedule)
     while program.outputs:
         program = collapse(_pruned(program))
+        if glued:
+            program = _channels_first(program, *glued)
+        results = _for_each_channel(program, *glued) if glued else {}
+        if results:
+            first, program = apart(program, results, taken)
+            stages += plan(first, schedule, taken)
+            taken |= {array.name for stage in stages for array in stage.program.outputs}
+            continue
         choice = _reducing(program, schedule) if ready(program) else _elementwise(program, schedule)
         stage, program = cut(*choice, taken)
         if not stage.program.outputs:
@@ -38,6 +63,60 @@ def plan(program: Program, schedule: Schedule) -> tuple[Stage, ...]:
         taken |= {array.name for array in stage.program.outputs}
         stages.append(stage)
     return tuple(stages)
+
+
+def _glued(program: Program, schedule: Schedule) -> tuple[str, str] | None:
+    """The last two axes, where vectors should hold both though statistics are taken over the last alone.
+
+    In groups of few channels that lie innermost, n [h w] (g [c]), a vector of c would be short. So the sums
+    over h w are taken for every channel first, and what a group has in common is repeated for its channels.
+    """
+    if len(program.axes) < 3:
+        return None
+    outer, inner = program.axes[-2:]
+    if inner.size is None or inner.size >= schedule.shortest_vector:
+        return None
+    for node in program.nodes:
+        over = node.over if isinstance(node, Reduce) else frozenset()
+        if inner.name in over and outer.name not in over and len(over) > 1:
+            return outer.name, inner.name
+    return None
+
+
+def _channels_first(program: Program, outer: str, inner: str) -> Program:
+    """Sums over ``inner`` and others as sums over ``inner`` of sums over the others."""
+
+    def both(node: Reduce) -> bool:
+        return inner in node.over and outer not in node.over and bool(node.over - {inner})
+
+    first = ready(program)
+    program = offsets(program, lambda node: both(node) and node.operand in {n.operand for n in first})
+
+    def rule(node: Node) -> Node | None:
+        match node:
+            case Reduce("sum" | "max" as op, value, over) if both(node):
+                return Reduce(op, Reduce(op, value, over - {inner}), frozenset({inner}))
+        return None
+
+    return rewrite(program, rule)
+
+
+def _for_each_channel(program: Program, outer: str, inner: str) -> dict[Node, tuple[str, ...]]:
+    """What has to be known for each position of both axes before the next stage, with its dimensions."""
+    if not {outer, inner} <= {axis.name for axis in program.axes}:
+        return {}
+    reduced = depending_on(program.nodes, lambda node: isinstance(node, Reduce))
+    results: dict[Node, tuple[str, ...]] = {}
+    users = [(operands(node), node.axes) for node in program.nodes]
+    users += [((out.value,), frozenset(out.dims)) for out in program.outputs]
+    for values, axes in users:
+        for value in values:
+            in_common = outer in value.axes and inner not in value.axes and inner in axes
+            if in_common and value not in reduced and not isinstance(value, Const):
+                results[value] = _ordered(value.axes | {inner}, program)
+    if results:
+        return results
+    return {n: _ordered(n.axes, program) for n in ready(program) if {outer, inner} <= n.axes}
 
 
 def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, bool]:
