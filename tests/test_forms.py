@@ -18,11 +18,13 @@ from helpers import (
     equation,
     program_of,
     run_emitted,
+    run_phase,
     run_program,
     small_limits,
 )
 
 import lncompile as lnc
+from lncompile.emit.lower import lower
 from lncompile.ir import Reduce
 from lncompile.norm import make_norm
 from lncompile.passes.gradient import gradient
@@ -235,3 +237,22 @@ def test_every_output_is_made_once_and_every_workspace_before_it_is_read(
                     assert node in partial, "a reduction that the stage cannot finish is used in it"
         assert len(made) == len(set(made))
         assert {out.name for out in program.outputs} <= set(made)
+
+
+@pytest.mark.parametrize("limits", [lambda schedule: schedule, small_limits], ids=["heuristic", "small"])
+@pytest.mark.parametrize("size", [None, 1], ids=["sizes", "ones"])
+@pytest.mark.parametrize("name", FORMS)
+def test_nothing_is_saved_where_nobody_wants_it(
+    name: str, size: int | None, limits: Callable[[Schedule], Schedule]
+) -> None:
+    form = FORMS[name]
+    sizes = {axis: size or count for axis, count in form.sizes.items()}
+    compilation = compilation_of(equation(form.pattern, **form.axes)(form.function), sizes, "float32")
+    lowered = lower(compilation.pair, limits(compilation.schedule), compilation.request)
+    arrays = arrays_for(gradient(compilation.program).inputs, sizes)
+    phase = lowered.interface.forward
+    given = dict(zip((b.name for b in phase.buffers if b.role == "input"), arrays.values(), strict=False))
+    kept = run_phase(lowered, phase, given, sizes)
+    alone = run_phase(lowered, phase, given, sizes, keep=False)
+    for output in (buffer.name for buffer in phase.buffers if buffer.role == "output"):
+        assert alone[output].tobytes() == kept[output].tobytes()

@@ -250,6 +250,8 @@ class StageKernel:
             elif stream and out in self._streamed:
                 pointer = self.nest.step_pointer(out)
                 lines.append(f"stream({pointer}, i, {row.repeated(out.value)}, {self.schedule.stream_bytes})")
+            elif out.role == "saved":
+                lines += ["if keep:", f"    {self._stored(row, out, row.repeated(out.value), left)}"]
             else:
                 lines.append(self._stored(row, out, row.repeated(out.value), left))
         return lines
@@ -376,6 +378,7 @@ class StageKernel:
             out
             for out in self._element_outputs
             if not self._is_partial(out.value)
+            and out.role != "saved"
             and row.width.lanes * TABLE[out.dtype].itemsize % schedule.stream_bytes == 0
             and self.nest.stride(out, vector.name) == "1"
         ]
@@ -400,14 +403,15 @@ class StageKernel:
         first, *others = self._streamed
         alike = "".join(f" and same_alignment({first.name}, {out.name}, {bytes_})" for out in others)
         size = self._row_size or 1
-        sizes = [self.nest.size(name) for name in self.loops.units]
+        counted = self.loops.units
         if self._row_size is None:
             # Rows of a length that only a call tells: as many elements, and no row shorter than some vectors.
-            sizes += [self.nest.size(name) for name in self.loops.inside]
+            counted = self.nest.whole(self.loops.domain)
             shortest = self.schedule.prefetch_from // TABLE[self.program.compute].itemsize
             alike += f" and {as_python(self.nest.size(self.loops.vector or ''))} >= {shortest}"
         least = max(1, self.schedule.stream_from // (size * TABLE[first.dtype].itemsize))
-        return [f"streamed = {as_python(product(sizes))} >= {least}{alike}"]
+        sizes = as_python(product(self.nest.size(name) for name in counted))
+        return [f"streamed = {sizes} >= {least}{alike}"]
 
 
 def _operation(out: Output) -> str:
