@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from lncompile.emit.names import RESERVED
 from lncompile.ir import Axis, Input, Output, Program
-from lncompile.passes.stages import Loops, Stage
+from lncompile.passes.loops import Loops
+from lncompile.passes.stages import Stage
 
 Array = Input | Output
 

@@ -29,7 +29,7 @@ from lncompile.ir import (
     topological,
     use_counts,
 )
-from lncompile.passes.stages import Loops
+from lncompile.passes.loops import Loops
 from lncompile.printer import expression, names_of
 
 _FUNCTIONS = {"abs": "absolute"}

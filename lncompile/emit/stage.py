@@ -16,7 +16,8 @@ from lncompile.emit.scope import Scope, Width
 from lncompile.emit.statistics import statistics
 from lncompile.emit.templates import fill
 from lncompile.ir import Input, Node, Output, Program, Reduce, depending_on
-from lncompile.passes.stages import Loops, Stage
+from lncompile.passes.loops import Loops
+from lncompile.passes.stages import Stage
 from lncompile.schedule.cpu import Schedule, fitting
 
 

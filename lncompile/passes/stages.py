@@ -12,12 +12,11 @@ larger values are computed again from the inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from lncompile.ir import (
     Axes,
-    Axis,
     Input,
     Node,
     Output,
@@ -28,37 +27,10 @@ from lncompile.ir import (
     rewrite,
     with_operands,
 )
+from lncompile.passes.loops import Loops
+from lncompile.passes.stretches import unchunked
+from lncompile.passes.workspaces import Workspaces
 from lncompile.printer import names_of
-
-
-@dataclass(frozen=True)
-class Loops:
-    """How a stage's kernel goes over its axes.
-
-    ``domain`` are all of them in memory order, ``inside`` those that a unit of work runs over. ``vector`` is
-    the axis in the lanes, ``lanes`` of it at a time; ``block`` rows make one partial sum.
-    """
-
-    domain: tuple[str, ...]
-    inside: Axes
-    vector: str | None
-    lanes: int
-    block: int
-
-    @property
-    def units(self) -> tuple[str, ...]:
-        """The axes of which a unit has one position."""
-        return tuple(name for name in self.domain if name not in self.inside and name != self.vector)
-
-    @property
-    def across(self) -> bool:
-        """Whether the lanes hold different rows: the vector axis is none that a unit runs over."""
-        return self.vector is not None and self.vector not in self.inside
-
-    @property
-    def row_axes(self) -> tuple[str, ...]:
-        """The axes that a row-sized value may vary over."""
-        return tuple(name for name in self.domain if name not in self.inside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,25 +59,25 @@ def cut(program: Program, loops: Loops, wide: bool, taken: frozenset[str]) -> tu
     later = [out for out in program.outputs if out not in now]
     block_axis, partial = _blocked(partial, loops)
     compute = "float64" if wide else program.compute
-    layouts = _Layouts(program, loops, compute, block_axis, taken)
+    workspaces = Workspaces(program, loops, compute, block_axis, taken)
     replaced: dict[Node, Node] = {}
     for node in _frontier(program, later, done, partial, loops):
-        replaced[node] = layouts.partial(node) if node in partial else layouts.row_sized(node)
+        replaced[node] = workspaces.partial(node) if node in partial else workspaces.row_sized(node)
     axes = tuple(
         new
         for axis in program.axes
-        for new in (*(c for c in layouts.counted if c.of is not None and c.of.name == axis.name), axis)
+        for new in (*(c for c in workspaces.counted if c.of is not None and c.of.name == axis.name), axis)
     )
     stage = replace(
         program,
         axes=tuple(replace(axis, feature=axis.name in loops.inside) for axis in axes),
         compute=compute,
-        outputs=(*now, *layouts.outputs),
+        outputs=(*now, *workspaces.outputs),
     )
     stage = replace(stage, inputs=_used(stage, program.inputs))
     rest = replace(program, axes=axes, outputs=tuple(_with_values(program, later, replaced)))
-    rest = replace(rest, inputs=_used(rest, (*program.inputs, *layouts.inputs)))
-    return Stage(stage, loops, block_axis), _unchunked(rest)
+    rest = replace(rest, inputs=_used(rest, (*program.inputs, *workspaces.inputs)))
+    return Stage(stage, loops, block_axis), unchunked(rest)
 
 
 def apart(
@@ -143,64 +115,6 @@ def apart(
         replace(first, inputs=_used(first, program.inputs)),
         replace(rest, inputs=_used(rest, (*program.inputs, *inputs))),
     )
-
-
-def chunked(program: Program, name: str, per: int) -> tuple[Program, str]:
-    """``program`` with an axis before ``name`` that counts its stretches of ``per``, and that axis' name."""
-    axis = next(axis for axis in program.axes if axis.name == name)
-    chunk = _counting(axis, per, program)
-
-    def dims(old: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(new for dim in old for new in ((chunk.name, dim) if dim == name else (dim,)))
-
-    program = _with_dims(program, dims, lambda old: old | {chunk.name} if name in old else old)
-    axes = (new for other in program.axes for new in ((chunk, other) if other is axis else (other,)))
-    return replace(program, axes=tuple(axes)), chunk.name
-
-
-def _unchunked(program: Program) -> Program:
-    """``program`` with every axis whole again where an array has both its stretches and positions in them."""
-    for chunk in program.axes:
-        if chunk.of is not None:
-            program = _whole(program, chunk.name, chunk.of.name)
-    return program
-
-
-def _whole(program: Program, chunk: str, name: str) -> Program:
-    def joined(node: Node) -> Node | None:
-        match node:
-            case Reduce(op, Reduce(inner_op, value, inner), over) if (
-                op == inner_op and chunk in over and name in inner
-            ):
-                return Reduce(op, value, inner | over)
-        return None
-
-    program = rewrite(program, joined)
-
-    def dims(old: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dim for dim in old if dim != chunk or name not in old)
-
-    return _with_dims(program, dims, lambda old: old - {chunk} if name in old else old)
-
-
-def _with_dims(
-    program: Program,
-    dims: Callable[[tuple[str, ...]], tuple[str, ...]],
-    chosen: Callable[[Axes], Axes],
-) -> Program:
-    """``program`` with other dimensions of its arrays, and other axes chosen by its reductions."""
-    mapped: dict[Node, Node] = {}
-    inputs = tuple(replace(node, dims=dims(node.dims)) for node in program.inputs)
-    mapped.update(zip(program.inputs, inputs, strict=True))
-    for node in program.nodes:
-        if isinstance(node, Input):
-            if node not in mapped:
-                mapped[node] = replace(node, dims=dims(node.dims), at_start=chosen(node.at_start))
-            continue
-        new = with_operands(node, tuple(mapped[operand] for operand in operands(node)))
-        mapped[node] = replace(new, over=chosen(new.over)) if isinstance(new, Reduce) else new
-    outputs = tuple(replace(out, value=mapped[out.value], dims=dims(out.dims)) for out in program.outputs)
-    return replace(program, inputs=inputs, outputs=outputs)
 
 
 def _inside_first(node: Node, inside: Axes) -> Node | None:
@@ -277,112 +191,6 @@ def _frontier(
         else:
             stack.extend(operands(node))
     return [node for node in nodes if node in found]
-
-
-class _Layouts:
-    """The workspaces of a stage: what it writes to them, and what that is to later stages."""
-
-    def __init__(
-        self, program: Program, loops: Loops, compute: str, block_axis: str | None, taken: frozenset[str]
-    ) -> None:
-        self.outputs: list[Output] = []
-        self.inputs: list[Input] = []
-        self.counted: list[Axis] = []
-        self._program = program
-        self._loops = loops
-        self._compute = compute
-        self._names = names_of(program)
-        self._taken = {array.name for array in program.arrays} | taken
-        self._block_axis = block_axis
-
-    def row_sized(self, node: Node) -> Node:
-        """Kept as it is, one number a row."""
-        return self._workspace(node, f"{self._names[node]}_kept", node, self._loops.row_axes, "float64")
-
-    def partial(self, node: Reduce) -> Node:
-        """The reduction as one of what units leave of it."""
-        loops, kept = self._loops, node.axes
-        name = f"{self._names[node]}_{node.op}"
-        inside = tuple(axis for axis in loops.domain if axis in loops.inside)
-        if node.operand.axes <= set(loops.row_axes):
-            stored = self._workspace(node.operand, name, node.operand, loops.row_axes, "float64")
-        elif loops.vector in kept:
-            stored = self._in_blocks(node, name, inside)
-        else:
-            # One number a step of the loops around the vectors.
-            steps = tuple(axis for axis in inside if axis != loops.vector)
-            tiles = (self._count(loops.vector, loops.lanes),) if loops.across and loops.vector else ()
-            dims = self._in_order((*loops.units, *tiles, *steps))
-            stored = self._workspace(node, name, node.operand, dims, "float64", tiles)
-        over = stored.axes - kept
-        return Reduce(node.op, stored, over) if over else stored
-
-    def _in_blocks(self, node: Reduce, name: str, inside: tuple[str, ...]) -> Input:
-        """One number for each vector lane that a block of rows leaves."""
-        loops, kept, units = self._loops, node.axes, self._loops.units
-        across = (loops.vector,) if loops.across and loops.vector else ()
-        if self._block_axis is None or self._block_axis not in node.over:
-            dims = (*units, *(axis for axis in inside if axis in kept), *across)
-            return self._workspace(node, name, node.operand, dims, self._compute)
-        at = units.index(self._block_axis)
-        blocks = self._count(self._block_axis, loops.block)
-        within = (axis for axis in (*units[at + 1 :], *inside) if axis in kept)
-        dims = (*units[:at], blocks, *within, *across)
-        return self._workspace(node, name, node.operand, dims, self._compute, (blocks,))
-
-    def _workspace(
-        self,
-        value: Node,
-        name: str,
-        varies: Node,
-        dims: tuple[str, ...],
-        dtype: str,
-        counted: tuple[str, ...] = (),
-    ) -> Input:
-        while name in self._taken:
-            name += "_"
-        self._taken.add(name)
-        dims = self._arranged(dims)
-        self.outputs.append(Output(name, value, dims, dtype, "workspace"))
-        # Along axes that the value does not vary over, all positions are the same.
-        same = frozenset(dims) - varies.axes - set(counted)
-        whole = Input(name, dims, dtype, "workspace")
-        self.inputs.append(whole)
-        return replace(whole, at_start=same) if same else whole
-
-    def _in_order(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Axes as they lie in memory, what counts stretches of one before it."""
-        order = {axis.name: float(at) for at, axis in enumerate(self._program.axes)}
-        order |= {axis.name: order[axis.of.name] - 0.5 for axis in self.counted if axis.of}
-        return tuple(sorted(names, key=order.__getitem__))
-
-    def _arranged(self, dims: tuple[str, ...]) -> tuple[str, ...]:
-        """``dims`` with the axes that count stretches of others right before those."""
-        axes = {axis.name: axis for axis in self._program.axes}
-        counts = {axis.of.name: name for name in dims if (axis := axes.get(name)) and axis.of}
-        moved = {counts[name] for name in dims if name in counts}
-        arranged: list[str] = []
-        for name in dims:
-            if name not in moved:
-                arranged += [counts[name], name] if name in counts else [name]
-        return tuple(arranged)
-
-    def _count(self, name: str, per: int) -> str:
-        """The name of the axis that counts stretches of ``per``."""
-        for axis in self.counted:
-            if axis.of is not None and axis.of.name == name:
-                return axis.name
-        of = next(axis for axis in self._program.axes if axis.name == name)
-        self.counted.append(_counting(of, per, self._program))
-        return self.counted[-1].name
-
-
-def _counting(axis: Axis, per: int, program: Program) -> Axis:
-    taken = {other.name for other in program.axes}
-    name = f"{axis.name.replace('*', '_')}_blocks"
-    while name in taken:
-        name += "_"
-    return Axis(name, False, None if axis.size is None else -(-axis.size // per), of=axis, per=per)
 
 
 def _used(program: Program, arrays: Iterable[Input]) -> tuple[Input, ...]:

@@ -28,9 +28,11 @@ from lncompile.ir import (
     topological,
 )
 from lncompile.passes.collapse import collapse
+from lncompile.passes.loops import Loops
 from lncompile.passes.offsets import offsets
 from lncompile.passes.ones import without_ones
-from lncompile.passes.stages import Loops, Stage, apart, chunked, cut, ready
+from lncompile.passes.stages import Stage, apart, cut, ready
+from lncompile.passes.stretches import chunked
 from lncompile.schedule.cpu import Schedule, fitting
 
 #: Functions that take longer than a load from the cache.
