@@ -207,7 +207,7 @@ def test_parts_of_a_length_that_is_not_known(target: str, name: str, tmp_path: P
     from lncompile.backends.cpu.pipeline import optimise
 
     functions = (Function("copied", (("x", name), ("y", name)), ("rows",)),)
-    lowered = Lowered(PARTIAL, cast(Any, None), functions)
+    lowered = Lowered(PARTIAL, cast(Any, None), functions, cast(Any, None))
     library = optimise([raw_ir(lowered, find(target))], ["copied"], find(target)).library(["copied"], "c.so")
     (tmp_path / "c.so").write_bytes(library)
     page = mmap.PAGESIZE
