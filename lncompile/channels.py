@@ -9,7 +9,7 @@ import numpy as np
 
 from lncompile import arrays as arr
 from lncompile import axes as ax
-from lncompile.dtypes import TABLE
+from lncompile.dtypes import TABLE, rounded
 from lncompile.errors import LncTypeError, LncValueError
 from lncompile.language import mean, square
 from lncompile.norm import Norm, dispatcher_of, norm
@@ -54,8 +54,9 @@ class Running:
         batch = mean.mean(over, np.float64), var.mean(over, np.float64) * (count / (count - 1))
         keep = 1.0 - self.momentum
         with np.errstate(all="ignore"):
-            for running, value in zip(self.arrays, batch, strict=True):
-                running[...] = keep * running.astype(np.float64) + self.momentum * value
+            for (name, running), value in zip(self.named.items(), batch, strict=True):
+                moved = keep * running.astype(np.float64) + self.momentum * value
+                running[...] = rounded(moved, arr.dtype_name(name, running))
 
 
 #: What the size of a parameter or a statistic comes from, for error messages.

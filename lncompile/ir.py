@@ -11,7 +11,7 @@ so broadcasting is never written down. Nodes are compared by identity and shared
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -227,6 +227,10 @@ class Program:
         """The names of the batch axes."""
         return frozenset(axis.name for axis in self.axes if not axis.feature)
 
+    def ordered(self, names: Axes) -> tuple[str, ...]:
+        """These axes in their order in memory."""
+        return tuple(axis.name for axis in self.axes if axis.name in names)
+
     def count(self, over: Axes) -> int:
         """The number of positions along feature axes: what a mean divides by."""
         product = 1
@@ -274,6 +278,17 @@ def with_operands(node: Node, new: tuple[Node, ...]) -> Node:
             return Binary(node.op, new[0], new[1], node.label)
         case Select():
             return Select(new[0], new[1], new[2], node.label)
+
+
+def rebuilt(
+    nodes: Iterable[Node], replaced: Mapping[Node, Node], rule: Callable[[Node], Node] = lambda node: node
+) -> dict[Node, Node]:
+    """What each of ``nodes``, operands first, becomes: ``replaced``, or else ``rule`` of it anew."""
+    mapped = dict(replaced)
+    for node in nodes:
+        if node not in mapped:
+            mapped[node] = rule(with_operands(node, tuple(mapped[operand] for operand in operands(node))))
+    return mapped
 
 
 def label_of(node: Node) -> str:
@@ -360,6 +375,13 @@ def _key(node: Node) -> object:
             return ("select", id(node.condition), id(node.chosen), id(node.other))
 
 
+def reduced(op: str, operand: Node, over: Axes) -> Node:
+    """A reduction; over no axis it is the value itself, whose variance is zero."""
+    if over:
+        return Reduce(op, operand, over)
+    return Const(0.0) if op in ("mean_low", "variance") else operand
+
+
 def narrowed(node: Reduce, program: Program) -> Node:
     """``node``, over those of its axes alone that its operand varies over.
 
@@ -376,9 +398,7 @@ def narrowed(node: Reduce, program: Program) -> Node:
     sizes_known = constant <= program.features
     if sizes_known and program.count(constant) == 0:
         return Const(_OF_NOTHING.get(node.op, math.nan))
-    if not over and node.op in ("mean_low", "variance"):
-        return Const(0.0)
-    rest = Reduce(node.op, operand, over) if over else operand
+    rest = reduced(node.op, operand, over)
     if node.op != "sum":
         return rest
     if not sizes_known:

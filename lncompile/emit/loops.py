@@ -10,7 +10,7 @@ for c in range(0, 32):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lncompile.emit.nest import Nest, as_python
@@ -139,11 +139,8 @@ class Row:
 
     def over_steps(self, start: list[str], body: list[str]) -> list[str]:
         """``body`` for every step of the loops around the vectors, each after ``start``."""
-        lines = [*start, *body]
-        for name in reversed(self.nest.steps):
-            stop = as_python(self.nest.length(name))
-            lines = fill("cpu/units.py", "steps", {"body": lines}, INDEX=self.nest.index(name), STOP=stop)
-        return lines
+        nest = self.nest
+        return looped([*start, *body], [(nest.index(name), nest.length(name)) for name in nest.steps])
 
     def loop(self, roots: list[Node], step: Callable[[Left], list[str]]) -> list[str]:
         """``step`` for all elements of the row; ``roots`` are the values that it needs."""
@@ -206,10 +203,7 @@ class Row:
         lines = fill(
             "cpu/units.py", "steps_in_blocks", holes, INDEX=self.nest.index(inner), STOP=stop, BLOCK=per
         )
-        for name in reversed(outer):
-            stop = as_python(self.nest.length(name))
-            lines = fill("cpu/units.py", "steps", {"body": lines}, INDEX=self.nest.index(name), STOP=stop)
-        return lines
+        return looped(lines, [(self.nest.index(name), self.nest.length(name)) for name in outer])
 
     def total(self, name: str) -> str:
         """The expression of what the lanes of ``name`` add up to, for one row or for each of its lanes."""
@@ -229,6 +223,13 @@ class Row:
         """A value as a vector, also where it is the same in all lanes."""
         text = self.scope.vector_operand(node, self.width)
         return text if self.scope.is_wide(node) else self.width.filled(text)
+
+
+def looped(body: list[str], loops: Sequence[tuple[str, str]]) -> list[str]:
+    """``body`` inside loops, outer to inner: an index variable each, and its positions as a C expression."""
+    for index, stop in reversed(loops):
+        body = fill("cpu/units.py", "steps", {"body": body}, INDEX=index, STOP=as_python(stop))
+    return body
 
 
 def over_features(length: Length, lanes: int, step: Callable[[Left], list[str]]) -> list[str]:

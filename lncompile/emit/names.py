@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from lncompile.emit import standins
-from lncompile.ir import Input, Node, Program, operands, with_operands
+from lncompile.ir import Program, rebuilt
 from lncompile.passes import Pair
 
 #: Words that a kernel uses for itself.
@@ -56,13 +56,7 @@ def legal(pair: Pair, reserved: frozenset[str]) -> Pair:
 
 
 def _renamed(program: Program, names: dict[str, str]) -> Program:
-    inputs = {node: replace(node, name=names[node.name]) for node in program.inputs}
-    mapped: dict[Node, Node] = {}
-    for node in program.nodes:
-        mapped[node] = (
-            inputs[node]
-            if isinstance(node, Input)
-            else with_operands(node, tuple(mapped[operand] for operand in operands(node)))
-        )
+    inputs = tuple(replace(node, name=names[node.name]) for node in program.inputs)
+    mapped = rebuilt(program.nodes, dict(zip(program.inputs, inputs, strict=True)))
     outputs = tuple(replace(out, name=names[out.name], value=mapped[out.value]) for out in program.outputs)
-    return replace(program, inputs=tuple(inputs.values()), outputs=outputs)
+    return replace(program, inputs=inputs, outputs=outputs)

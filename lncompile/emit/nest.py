@@ -11,9 +11,10 @@ import keyword
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from lncompile.emit.names import RESERVED
-from lncompile.ir import Axis, Input, Output, Program
+from lncompile.ir import Axes, Axis, Input, Output, Program
 from lncompile.passes.loops import Loops
 from lncompile.passes.stages import Stage
 
@@ -87,6 +88,11 @@ def as_python(expression: str) -> str:
     return expression.replace("/", "//")
 
 
+def _varying(array: Array) -> Axes:
+    """The dimensions of an array along which its elements are looked at."""
+    return array.axes if isinstance(array, Input) else frozenset(array.dims)
+
+
 @dataclass(frozen=True)
 class Nest:
     """The loops of one stage."""
@@ -99,7 +105,7 @@ class Nest:
         """The stage's loops."""
         return self.stage.loops
 
-    @property
+    @cached_property
     def axes(self) -> Mapping[str, Axis]:
         """The stage's axes by name."""
         return {axis.name: axis for axis in self.stage.program.axes}
@@ -237,9 +243,9 @@ class Nest:
     def offset(self, array: Array, names: Iterable[str]) -> str:
         """The offset of an array's element at the current indices of these axes."""
         terms = []
-        fixed = array.at_start if isinstance(array, Input) else frozenset()
+        names = _varying(array) & frozenset(names)
         for name in array.dims:
-            if name not in names or name in fixed:
+            if name not in names:
                 continue
             stride = as_python(self.stride(array, name))
             index = self.index(name)
@@ -254,8 +260,7 @@ class Nest:
         """The axes of an array of which a row has one position."""
         tiles = [n for n in array.dims if self._is_tile(n)]
         known = {*self.loops.units, *tiles, *(n for n in array.dims if self._is_block(n))}
-        fixed = array.at_start if isinstance(array, Input) else frozenset()
-        return [name for name in array.dims if name in known and name not in fixed]
+        return [name for name in array.dims if name in known & _varying(array)]
 
     def _is_tile(self, name: str) -> bool:
         of = self.axes[name].of
@@ -263,8 +268,7 @@ class Nest:
 
     def step_axes(self, array: Array) -> list[str]:
         """The axes of an array that a unit loops over around its vectors."""
-        fixed = array.at_start if isinstance(array, Input) else frozenset()
-        return [name for name in array.dims if name in self.steps and name not in fixed]
+        return [name for name in array.dims if name in self.steps and name in _varying(array)]
 
     def row_pointer(self, array: Array) -> str:
         """The name of the pointer to an array's part that belongs to a row."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lncompile.dtypes import TABLE
-from lncompile.emit.loops import Left, Row, loaded, over_features, prefetched, stored
+from lncompile.emit.loops import Left, Row, loaded, looped, over_features, prefetched, stored
 from lncompile.emit.nest import AxisNames, Nest, as_python, product
 from lncompile.emit.scope import Scope, Width
 from lncompile.emit.statistics import statistics
@@ -97,9 +97,7 @@ class StageKernel:
         block = self.stage.block_axis
         if block is None:
             return row
-        for name in reversed(self.nest.within):
-            stop = as_python(self.nest.size(name))
-            row = fill("cpu/units.py", "steps", {"body": row}, INDEX=self.nest.index(name), STOP=stop)
+        row = looped(row, [(self.nest.index(name), self.nest.size(name)) for name in self.nest.within])
         opened = [line for out in self._kept_in_blocks if self._blocks(out) for line in self._zeroed(out)]
         return fill(
             "cpu/units.py",
@@ -128,24 +126,17 @@ class StageKernel:
         elements = replace(fast, width=replace(fast.width, lanes=lanes))
         lines += elements.narrow([self._contribution(out) for out in self._element_outputs])
         written = self._elements_streamed_or_not(elements)
+        holes = {"pointers": pointers, "results": self._results(fast)}
         if not fast.conditions:
-            holes = {
-                "pointers": pointers,
-                "statistics": lines,
-                "elements": written,
-                "results": self._results(fast),
-            }
-            return fill("cpu/row.py", "row", holes)
+            return fill("cpu/row.py", "row", holes | {"statistics": lines, "elements": written})
         careful_lanes = fitting(self.schedule.careful_lanes, self.nest.vector.size if self.nest.vector else 1)
         careful = replace(
             fast, width=Width("float64", careful_lanes, "_wide"), careful=True, conditions=[], narrowed=set()
         )
-        holes = {
-            "pointers": pointers,
+        holes |= {
             "statistics": [*lines, f"ordinary = {' and '.join(fast.conditions)}"],
             "elements": written or ["pass"],
             "careful": [*statistics(careful, nodes), *self._elements(careful)],
-            "results": self._results(fast),
         }
         return fill("cpu/row_with_fallback.py", "row_with_fallback", holes)
 
@@ -320,10 +311,7 @@ class StageKernel:
                 f"sums = advance({out.name}, {terms})",
                 stored("sums", stride, filled, row.rest, row.width.lanes),
             ]
-            for name in reversed(inner):
-                stop = as_python(self._extent(name, outer))
-                lines = fill("cpu/units.py", "steps", {"body": lines}, INDEX=nest.index(name), STOP=stop)
-            return lines
+            return looped(lines, [(nest.index(name), self._extent(name, outer)) for name in inner])
         sizes = product(self._extent(name, outer) for name in nest.whole(out.dims) if name not in outer)
         length = int(sizes) if sizes.isdigit() else as_python(f"({sizes})")
         lanes = fitting(self.schedule.element_lanes, length if isinstance(length, int) else None)

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from lncompile.ir import Axes, Axis, Input, Node, Program, Reduce, operands, with_operands
+from lncompile.ir import Axes, Axis, Input, Program, Reduce
+from lncompile.passes.dimensions import with_dims
 
 
 def collapse(program: Program) -> Program:
@@ -46,21 +47,9 @@ def _merged(left: Axis, right: Axis, program: Program) -> Program:
     def chosen(old: Axes) -> Axes:
         return old - {left.name, right.name} | {name} if left.name in old else old
 
-    inputs = {node: replace(node, dims=dims(node.dims)) for node in program.inputs}
-    mapped: dict[Node, Node] = {node: inputs[node] for node in program.inputs}
-    for node in program.nodes:
-        if isinstance(node, Input):
-            if node not in inputs:
-                mapped[node] = replace(node, dims=dims(node.dims), at_start=chosen(node.at_start))
-            continue
-        new = with_operands(node, tuple(mapped[operand] for operand in operands(node)))
-        if isinstance(new, Reduce):
-            new = replace(new, over=chosen(new.over))
-        mapped[node] = new
     axes = tuple(
         Axis(name, left.feature, size, (left, right)) if axis is left else axis
         for axis in program.axes
         if axis is not right
     )
-    outputs = tuple(replace(out, value=mapped[out.value], dims=dims(out.dims)) for out in program.outputs)
-    return replace(program, axes=axes, inputs=tuple(inputs.values()), outputs=outputs)
+    return replace(with_dims(program, dims, chosen), axes=axes)

@@ -28,10 +28,9 @@ from lncompile.ir import (
     Program,
     Reduce,
     Unary,
-    operands,
+    rebuilt,
     rewrite,
     topological,
-    with_operands,
 )
 
 
@@ -73,15 +72,13 @@ def _mean(value: Node, over: Axes, count: float) -> Node:
 
 def at_start(value: Node, over: Axes) -> Node:
     """``value`` at the first position along the axes ``over``."""
-    mapped: dict[Node, Node] = {}
+    kept: dict[Node, Node] = {}
     for node in topological([value]):
         if isinstance(node, Input):
             fixed = over & node.axes
-            mapped[node] = replace(node, at_start=node.at_start | fixed) if fixed else node
+            kept[node] = replace(node, at_start=node.at_start | fixed) if fixed else node
         elif isinstance(node, Reduce):
             # A statistic does not vary over the axes that it was taken over.
             assert not node.axes & over, "a mean of a statistic over other axes needs that statistic first"
-            mapped[node] = node
-        else:
-            mapped[node] = with_operands(node, tuple(mapped[operand] for operand in operands(node)))
-    return mapped[value]
+            kept[node] = node
+    return rebuilt(topological([value]), kept)[value]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lncompile.ir import Input, Node, Output, Program, Reduce, depending_on, operands, with_operands
+from lncompile.ir import Input, Node, Output, Program, Reduce, depending_on, operands, rebuilt
 from lncompile.printer import names_of
 
 
@@ -32,10 +32,7 @@ def residuals(joint: Program) -> tuple[Program, Program]:
         outputs=tuple(output for output in joint.outputs if output.role == "output")
         + tuple(Output(s.name, node, s.dims, s.dtype, "saved") for node, s in stand_ins.items()),
     )
-    mapped: dict[Node, Node] = dict(stand_ins)
-    for node in order:
-        if node not in mapped:
-            mapped[node] = with_operands(node, tuple(mapped[operand] for operand in operands(node)))
+    mapped = rebuilt(order, stand_ins)
     backward = replace(
         joint,
         inputs=joint.inputs + tuple(stand_ins.values()),
@@ -85,7 +82,7 @@ def _follows_from(node: Node, found: set[Node]) -> bool:
 
 
 def _saved_input(node: Node, name: str, joint: Program) -> Input:
-    dims = tuple(axis.name for axis in joint.axes if axis.name in node.axes)
+    dims = joint.ordered(node.axes)
     taken = {n.name for n in joint.inputs} | {output.name for output in joint.outputs}
     while name in taken:
         name += "_saved"

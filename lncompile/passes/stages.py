@@ -24,6 +24,7 @@ from lncompile.ir import (
     Reduce,
     depending_on,
     operands,
+    rebuilt,
     rewrite,
     with_operands,
 )
@@ -75,7 +76,8 @@ def cut(program: Program, loops: Loops, wide: bool, taken: frozenset[str]) -> tu
         outputs=(*now, *workspaces.outputs),
     )
     stage = replace(stage, inputs=_used(stage, program.inputs))
-    rest = replace(program, axes=axes, outputs=tuple(_with_values(program, later, replaced)))
+    mapped = rebuilt(program.nodes, replaced)
+    rest = replace(program, axes=axes, outputs=tuple(replace(out, value=mapped[out.value]) for out in later))
     rest = replace(rest, inputs=_used(rest, (*program.inputs, *workspaces.inputs)))
     return Stage(stage, loops, block_axis), unchunked(rest)
 
@@ -197,11 +199,3 @@ def _used(program: Program, arrays: Iterable[Input]) -> tuple[Input, ...]:
     """Those of ``arrays`` that ``program`` reads."""
     names = {node.name for node in program.nodes if isinstance(node, Input)}
     return tuple(array for array in arrays if array.name in names)
-
-
-def _with_values(program: Program, outputs: list[Output], replaced: dict[Node, Node]) -> list[Output]:
-    mapped = dict(replaced)
-    for node in program.nodes:
-        if node not in mapped:
-            mapped[node] = with_operands(node, tuple(mapped[operand] for operand in operands(node)))
-    return [replace(out, value=mapped[out.value]) for out in outputs]

@@ -7,10 +7,10 @@ Arrays lie as before: the position along ``n`` that both tell together is what i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from lncompile.ir import Axes, Axis, Input, Node, Program, Reduce, operands, rewrite, with_operands
+from lncompile.ir import Axis, Node, Program, Reduce, rewrite
+from lncompile.passes.dimensions import with_dims
 
 
 def chunked(program: Program, name: str, per: int) -> tuple[Program, str]:
@@ -21,7 +21,7 @@ def chunked(program: Program, name: str, per: int) -> tuple[Program, str]:
     def dims(old: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(new for dim in old for new in ((chunk.name, dim) if dim == name else (dim,)))
 
-    program = _with_dims(program, dims, lambda old: old | {chunk.name} if name in old else old)
+    program = with_dims(program, dims, lambda old: old | {chunk.name} if name in old else old)
     axes = (new for other in program.axes for new in ((chunk, other) if other is axis else (other,)))
     return replace(program, axes=tuple(axes)), chunk.name
 
@@ -48,27 +48,7 @@ def _whole(program: Program, chunk: str, name: str) -> Program:
     def dims(old: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dim for dim in old if dim != chunk or name not in old)
 
-    return _with_dims(program, dims, lambda old: old - {chunk} if name in old else old)
-
-
-def _with_dims(
-    program: Program,
-    dims: Callable[[tuple[str, ...]], tuple[str, ...]],
-    chosen: Callable[[Axes], Axes],
-) -> Program:
-    """``program`` with other dimensions of its arrays, and other axes chosen by its reductions."""
-    mapped: dict[Node, Node] = {}
-    inputs = tuple(replace(node, dims=dims(node.dims)) for node in program.inputs)
-    mapped.update(zip(program.inputs, inputs, strict=True))
-    for node in program.nodes:
-        if isinstance(node, Input):
-            if node not in mapped:
-                mapped[node] = replace(node, dims=dims(node.dims), at_start=chosen(node.at_start))
-            continue
-        new = with_operands(node, tuple(mapped[operand] for operand in operands(node)))
-        mapped[node] = replace(new, over=chosen(new.over)) if isinstance(new, Reduce) else new
-    outputs = tuple(replace(out, value=mapped[out.value], dims=dims(out.dims)) for out in program.outputs)
-    return replace(program, inputs=inputs, outputs=outputs)
+    return with_dims(program, dims, lambda old: old - {chunk} if name in old else old)
 
 
 def counting(axis: Axis, per: int, program: Program) -> Axis:

@@ -16,15 +16,11 @@ from lncompile.ir import (
     Axes,
     Axis,
     Binary,
-    Const,
     Input,
     Node,
     Program,
     Reduce,
     Unary,
-    depending_on,
-    operands,
-    rewrite,
     topological,
 )
 from lncompile.passes.collapse import collapse
@@ -34,6 +30,7 @@ from lncompile.passes.ones import without_ones
 from lncompile.passes.stages import Stage, apart, cut, ready
 from lncompile.passes.stretches import chunked
 from lncompile.schedule.cpu import Schedule, fitting
+from lncompile.schedule.groups import channels_first, for_each_channel, glued
 
 #: Functions that take longer than a load from the cache.
 _SLOW = frozenset({"sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf"})
@@ -47,12 +44,12 @@ def plan(program: Program, schedule: Schedule, taken: frozenset[str] = frozenset
     # Which axes are features is told by the reductions; as loops, all axes are alike.
     axes = tuple(replace(axis, feature=False) for axis in program.axes)
     program = without_ones(replace(program, axes=axes))
-    glued = _glued(program, schedule)
+    together = glued(program, schedule.shortest_vector)
     while program.outputs:
         program = collapse(_pruned(program))
-        if glued:
-            program = _channels_first(program, *glued)
-        results = _for_each_channel(program, *glued) if glued else {}
+        if together:
+            program = channels_first(program, *together)
+        results = for_each_channel(program, *together) if together else {}
         if results:
             first, program = apart(program, results, taken)
             stages += plan(first, schedule, taken)
@@ -67,65 +64,11 @@ def plan(program: Program, schedule: Schedule, taken: frozenset[str] = frozenset
     return tuple(stages)
 
 
-def _glued(program: Program, schedule: Schedule) -> tuple[str, str] | None:
-    """The last two axes, where vectors should hold both though statistics are taken over the last alone.
-
-    In groups of few channels that lie innermost, n [h w] (g [c]), a vector of c would be short. So the sums
-    over h w are taken for every channel first, and what a group has in common is repeated for its channels.
-    """
-    if len(program.axes) < 3:
-        return None
-    outer, inner = program.axes[-2:]
-    if inner.size is None or inner.size >= schedule.shortest_vector:
-        return None
-    for node in program.nodes:
-        over = node.over if isinstance(node, Reduce) else frozenset()
-        if inner.name in over and outer.name not in over and len(over) > 1:
-            return outer.name, inner.name
-    return None
-
-
-def _channels_first(program: Program, outer: str, inner: str) -> Program:
-    """Sums over ``inner`` and others as sums over ``inner`` of sums over the others."""
-
-    def both(node: Reduce) -> bool:
-        return inner in node.over and outer not in node.over and bool(node.over - {inner})
-
-    first = ready(program)
-    program = offsets(program, lambda node: both(node) and node.operand in {n.operand for n in first})
-
-    def rule(node: Node) -> Node | None:
-        match node:
-            case Reduce("sum" | "max" as op, value, over) if both(node):
-                return Reduce(op, Reduce(op, value, over - {inner}), frozenset({inner}))
-        return None
-
-    return rewrite(program, rule)
-
-
-def _for_each_channel(program: Program, outer: str, inner: str) -> dict[Node, tuple[str, ...]]:
-    """What has to be known for each position of both axes before the next stage, with its dimensions."""
-    if not {outer, inner} <= {axis.name for axis in program.axes}:
-        return {}
-    reduced = depending_on(program.nodes, lambda node: isinstance(node, Reduce))
-    results: dict[Node, tuple[str, ...]] = {}
-    users = [(operands(node), node.axes) for node in program.nodes]
-    users += [((out.value,), frozenset(out.dims)) for out in program.outputs]
-    for values, axes in users:
-        for value in values:
-            in_common = outer in value.axes and inner not in value.axes and inner in axes
-            if in_common and value not in reduced and not isinstance(value, Const):
-                results[value] = _ordered(value.axes | {inner}, program)
-    if results:
-        return results
-    return {n: _ordered(n.axes, program) for n in ready(program) if {outer, inner} <= n.axes}
-
-
 def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, bool]:
     """A stage that loops over the axes of a reduction, or over stretches of them."""
     first = ready(program)
     widest = max(first, key=lambda node: len(node.operand.axes)).operand.axes
-    domain = _ordered(widest, program)
+    domain = program.ordered(widest)
     over = _best([node.over for node in first if node.operand.axes == widest], program)
     vector = domain[-1]
     across = vector not in over
@@ -134,7 +77,7 @@ def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, boo
     block_rows = schedule.block_rows
     if across and not _counts(over, program) and _count(over, program) > schedule.column_rows:
         inside, chunk, lanes, block_rows = frozenset({vector}), None, 0, schedule.column_block_rows
-    wide = across or inside != over or chunk is not None or _reads_partial(program, over)
+    wide = across or inside != over or chunk is not None or _reads_workspace(program, over)
 
     def is_summed(node: Reduce) -> bool:
         return (wide or node.over != over) and not any(
@@ -143,21 +86,19 @@ def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, boo
 
     program = offsets(program, is_summed)
     if chunk is not None:
-        program, counting = chunked(program, chunk, per)
-        at = domain.index(chunk)
-        domain = (*domain[:at], counting, *domain[at:])
+        program, domain = _in_stretches(program, domain, chunk, per)
     return program, Loops(domain, inside, vector, lanes, block_rows), wide
 
 
 def _elementwise(program: Program, schedule: Schedule) -> tuple[Program, Loops, bool]:
     """A stage without reductions, for the outputs with the most axes."""
     dims = set(max(program.outputs, key=lambda out: len(out.dims)).dims)
-    domain = _ordered(frozenset(dims), program)
+    domain = program.ordered(frozenset(dims))
     if not domain:
         return program, Loops((), frozenset(), None, 1, 1), False
     vector = domain[-1]
     program_now = replace(program, outputs=tuple(out for out in program.outputs if set(out.dims) == dims))
-    wide = _reads_vectors_of_doubles(program_now, vector)
+    wide = _reads_workspace(program_now, frozenset({vector}))
     repeated = _repeated_along(program_now, domain) if _computes_rows(program_now, domain) else None
     if repeated is None:
         chunk, per = None, 1
@@ -170,9 +111,7 @@ def _elementwise(program: Program, schedule: Schedule) -> tuple[Program, Loops, 
         inside, chunk, per = frozenset({repeated}), repeated, max(1, schedule.chunk_elements // lanes)
         wide = True
     if chunk is not None:
-        program, counting = chunked(program, chunk, per)
-        at = domain.index(chunk)
-        domain = (*domain[:at], counting, *domain[at:])
+        program, domain = _in_stretches(program, domain, chunk, per)
     return program, Loops(domain, inside, vector, lanes, schedule.block_rows), wide
 
 
@@ -196,6 +135,15 @@ def _stretch(
             return frozenset(inside), name, max(1, schedule.chunk_elements // elements)
         elements *= size
     return over, None, 1
+
+
+def _in_stretches(
+    program: Program, domain: tuple[str, ...], name: str, per: int
+) -> tuple[Program, tuple[str, ...]]:
+    """The program and its domain with an axis before ``name`` that counts its stretches of ``per``."""
+    program, counting = chunked(program, name, per)
+    at = domain.index(name)
+    return program, (*domain[:at], counting, *domain[at:])
 
 
 def _counts(over: Axes, program: Program) -> bool:
@@ -240,16 +188,10 @@ def _computes_rows(program: Program, domain: tuple[str, ...]) -> bool:
     )
 
 
-def _reads_vectors_of_doubles(program: Program, vector: str) -> bool:
+def _reads_workspace(program: Program, along: Axes) -> bool:
+    """Whether something that an earlier stage left varies over one of these axes."""
     return any(
-        isinstance(node, Input) and node.role == "workspace" and vector in node.axes for node in program.nodes
-    )
-
-
-def _reads_partial(program: Program, over: Axes) -> bool:
-    """Whether a reduction over these axes adds up what an earlier stage left."""
-    return any(
-        isinstance(node, Input) and node.role == "workspace" and node.axes & over for node in program.nodes
+        isinstance(node, Input) and node.role == "workspace" and node.axes & along for node in program.nodes
     )
 
 
@@ -260,10 +202,6 @@ def _below(node: Node) -> list[Node]:
 
 def _size(name: str, program: Program) -> int | None:
     return next(axis.size for axis in program.axes if axis.name == name)
-
-
-def _ordered(names: Axes, program: Program) -> tuple[str, ...]:
-    return tuple(axis.name for axis in program.axes if axis.name in names)
 
 
 def _pruned(program: Program) -> Program:
