@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -18,8 +19,6 @@ from lncompile.passes import Pair
 from lncompile.passes.stages import Stage
 from lncompile.schedule.cpu import Schedule
 from lncompile.schedule.plan import plan
-
-_CALLS = re.compile(rf"\b({'|'.join(standins.__all__)})\(")
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Request:
 def lower(pair: Pair, schedule: Schedule, request: Request) -> Lowered:
     """Emit the kernels of both programs, one a stage."""
     pair = legal(pair, frozenset(_words(pair, schedule)))
-    stem = f"lnc_{re.sub(r'[^A-Za-z0-9_]', '_', request.norm)}"
+    stem = stem_of(request)
     bodies: list[str] = []
     functions: list[Function] = []
     phases = []
@@ -69,13 +68,11 @@ def lower(pair: Pair, schedule: Schedule, request: Request) -> Lowered:
         names = AxisNames(program)
         stages = plan(program, schedule)
         calls, workspaces = _emit_phase(stages, names, schedule, f"{stem}_{name}", bodies, functions)
-        buffers = _argument_buffers(program, request)
-        buffers += [_buffer(node, request) for node in program.inputs if node.role != "input"]
-        buffers += [_buffer(output, request) for output in program.outputs]
-        sizes = tuple(_size(variable, axis, request) for variable, axis in names.sizes.items())
-        phases.append(Phase(f"{stem}_{name}_entry", (*buffers, *workspaces), sizes, calls))
+        buffers = [*arrays_of(program, request), *workspaces]
+        phases.append(Phase(f"{stem}_{name}_entry", tuple(buffers), sizes_of(names, request), calls))
     interface = Interface(request.norm, phases[0], phases[1])
-    return Lowered(_module(request, bodies), interface, tuple(functions), pair)
+    source = module_text(request, bodies, "lncompile.emit.standins", standins.__all__)
+    return Lowered(source, interface, tuple(functions), pair)
 
 
 def _words(pair: Pair, schedule: Schedule) -> set[str]:
@@ -109,38 +106,45 @@ def _emit_phase(
                 workspaces.append(Buffer(out.name, "workspace", out.dtype, (size,)))
         arrays = {array.name: array.dtype for array in stage.program.arrays}
         sizes = tuple(names.sizes)
-        bodies.append(_function(name, arrays, sizes, kernel.lines()))
+        bodies.append(function_text(name, arrays, (*sizes, "begin", "end"), [*kernel.lines(), "return 0"]))
         functions.append(Function(name, tuple(arrays.items()), sizes))
         calls.append(Call(name, tuple(arrays), nest.units, nest.unit_work))
     return tuple(calls), workspaces
 
 
-def _function(name: str, arrays: dict[str, str], sizes: tuple[str, ...], lines: list[str]) -> str:
-    numbers = [*sizes, "begin", "end"]
+def stem_of(request: Request) -> str:
+    """What the names of a norm's functions begin with."""
+    return f"lnc_{re.sub(r'[^A-Za-z0-9_]', '_', request.norm)}"
+
+
+def function_text(name: str, arrays: dict[str, str], numbers: tuple[str, ...], lines: list[str]) -> str:
+    """A function of pointers (names and dtypes) and numbers with this body."""
     head = [f"def {name}({', '.join([*arrays, *numbers])}):"]
     if len(head[0]) > LIMIT:
         listed = [f"    {pointer},  # {dtype}" for pointer, dtype in arrays.items()]
         head = [f"def {name}(", *listed, *(f"    {number}," for number in numbers), "):"]
     body = [part for line in lines for part in fitted("    " + line if line else line)]
-    return "\n".join([*head, *body, "    return 0"])
+    return "\n".join([*head, *body])
 
 
-def _module(request: Request, bodies: list[str]) -> str:
+def module_text(request: Request, bodies: list[str], language: str, words: Sequence[str]) -> str:
+    """The module of these functions, which imports the ``words`` that they use from ``language``."""
     text = "\n\n\n".join(bodies)
-    used = sorted(set(_CALLS.findall(text)))
+    used = sorted(set(re.findall(rf"\b({'|'.join(words)})\(", text)))
     header = "\n".join(request.header)
     constants = [
         f'{name} = float("{value}")' for name, value in (("INFINITY", "inf"), ("NAN", "nan")) if name in text
     ]
     imported = ",\n".join(f"    {name}" for name in used)
-    parts = [f'"""{header}\n"""\n', f"from lncompile.emit.standins import (\n{imported},\n)\n"]
+    parts = [f'"""{header}\n"""\n', f"from {language} import (\n{imported},\n)\n"]
     if constants:
         parts.append("\n".join(constants) + "\n")
     return "\n".join(parts) + "\n\n" + text + "\n"
 
 
-def _argument_buffers(program: Program, request: Request) -> list[Buffer]:
-    """A buffer for each argument in the equation's order; one that was left out keeps its place."""
+def arrays_of(program: Program, request: Request) -> list[Buffer]:
+    """A buffer for each argument in the equation's order, where one that was left out keeps its place, and for
+    each other array of a phase."""
     given = iter(node for node in program.inputs if node.role == "input")
     buffers = []
     for name, dims, there in request.arguments:
@@ -150,7 +154,13 @@ def _argument_buffers(program: Program, request: Request) -> list[Buffer]:
             buffers.append(Buffer(node.name, "input", node.dtype, _sized(dims, request), axes=axes))
         else:
             buffers.append(Buffer(name, "absent", "float32", ()))
-    return buffers
+    buffers += [_buffer(node, request) for node in program.inputs if node.role != "input"]
+    return buffers + [_buffer(output, request) for output in program.outputs]
+
+
+def sizes_of(names: AxisNames, request: Request) -> tuple[Size, ...]:
+    """The size variables of a phase."""
+    return tuple(_size(variable, axis, request) for variable, axis in names.sizes.items())
 
 
 def _buffer(array: Input | Output, request: Request) -> Buffer:

@@ -18,7 +18,8 @@ from lncompile.emit.templates import fill
 from lncompile.ir import Input, Node, Output, Program, Reduce, depending_on
 from lncompile.passes.loops import Loops
 from lncompile.passes.stages import Stage
-from lncompile.schedule.cpu import Schedule, fitting
+from lncompile.schedule.cpu import Schedule
+from lncompile.schedule.plan import fitting
 
 
 @dataclass(frozen=True)

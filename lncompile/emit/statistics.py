@@ -15,7 +15,7 @@ _NEUTRAL = {"sum": "0.0", "mean": "0.0", "max": "-INFINITY"}
 
 def statistics(row: Row, nodes: list[Node]) -> list[str]:
     """Lines that compute the reductions over features and the row-sized values among ``nodes``, in order."""
-    levels = _levels(nodes)
+    levels = levels_of(nodes)
     lines: list[str] = []
     for level in range(max(levels.values(), default=0) + 1):
         now = [node for node in nodes if levels[node] == level]
@@ -29,7 +29,7 @@ def statistics(row: Row, nodes: list[Node]) -> list[str]:
     return lines
 
 
-def _levels(nodes: list[Node]) -> dict[Node, int]:
+def levels_of(nodes: list[Node]) -> dict[Node, int]:
     """How many passes over the row come before a value; what is not in ``nodes`` is known from the start."""
     levels: dict[Node, int] = {}
     for node in nodes:

@@ -52,9 +52,9 @@ def _whole(program: Program, chunk: str, name: str) -> Program:
 
 
 def counting(axis: Axis, per: int, program: Program) -> Axis:
-    """A new axis that counts the stretches of ``per`` positions of ``axis``."""
+    """A new axis that counts the stretches of ``per`` positions of ``axis``, or of so many as a launch says."""
     taken = {other.name for other in program.axes}
     name = f"{axis.name.replace('*', '_')}_blocks"
     while name in taken:
         name += "_"
-    return Axis(name, False, None if axis.size is None else -(-axis.size // per), of=axis, per=per)
+    return Axis(name, False, None if axis.size is None or not per else -(-axis.size // per), of=axis, per=per)

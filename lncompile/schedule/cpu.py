@@ -43,6 +43,11 @@ class Schedule:
     prefetch_from: int
     steps_to_total: int
 
+    @property
+    def computes_once(self) -> bool:
+        """A function of a vector takes as long as ten loads from the cache."""
+        return True
+
     def show(self) -> str:
         """The schedule as text, a line a field."""
         return "".join(f"{name:<17} {value}\n" for name, value in asdict(self).items())
@@ -93,8 +98,3 @@ def _block_rows(features: int) -> int:
     """
     rows = 65536 // max(features, 1)
     return max(8, min(64, 1 << max(rows, 1).bit_length() - 1))
-
-
-def fitting(wanted: int, size: int | None) -> int:
-    """``wanted`` lanes, or the power of two that holds ``size`` elements where those are fewer: no loop."""
-    return wanted if size is None else min(wanted, 1 << max(size - 1, 0).bit_length())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf, prod
+from typing import Protocol
 
 from lncompile.errors import CompilerBug
 from lncompile.ir import (
@@ -29,14 +30,38 @@ from lncompile.passes.offsets import offsets
 from lncompile.passes.ones import without_ones
 from lncompile.passes.stages import Stage, apart, cut, ready
 from lncompile.passes.stretches import chunked
-from lncompile.schedule.cpu import Schedule, fitting
 from lncompile.schedule.groups import channels_first, for_each_channel, glued
 
 #: Functions that take longer than a load from the cache.
 _SLOW = frozenset({"sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf"})
 
 
-def plan(program: Program, schedule: Schedule, taken: frozenset[str] = frozenset()) -> tuple[Stage, ...]:
+class Limits(Protocol):
+    """What a schedule says about stages; ``schedule/cpu.py`` explains the numbers.
+
+    ``computes_once``: what takes long to compute and differs from lane to lane alone is computed before a loop
+    over rows. A block of 0 rows is one whose size a launch tells.
+    """
+
+    @property
+    def shortest_vector(self) -> int: ...
+    @property
+    def column_lanes(self) -> int: ...
+    @property
+    def column_rows(self) -> int: ...
+    @property
+    def column_block_rows(self) -> int: ...
+    @property
+    def block_rows(self) -> int: ...
+    @property
+    def unit_elements(self) -> int: ...
+    @property
+    def chunk_elements(self) -> int: ...
+    @property
+    def computes_once(self) -> bool: ...
+
+
+def plan(program: Program, schedule: Limits, taken: frozenset[str] = frozenset()) -> tuple[Stage, ...]:
     """The stages of ``program``; no workspace has one of the names that are ``taken``."""
     stages: list[Stage] = []
     # Names of all arrays of the phase, and of the workspaces of the stages so far.
@@ -64,7 +89,7 @@ def plan(program: Program, schedule: Schedule, taken: frozenset[str] = frozenset
     return tuple(stages)
 
 
-def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, bool]:
+def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]:
     """A stage that loops over the axes of a reduction, or over stretches of them."""
     first = ready(program)
     widest = max(first, key=lambda node: len(node.operand.axes)).operand.axes
@@ -90,7 +115,7 @@ def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, boo
     return program, Loops(domain, inside, vector, lanes, block_rows), wide
 
 
-def _elementwise(program: Program, schedule: Schedule) -> tuple[Program, Loops, bool]:
+def _elementwise(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]:
     """A stage without reductions, for the outputs with the most axes."""
     dims = set(max(program.outputs, key=lambda out: len(out.dims)).dims)
     domain = program.ordered(frozenset(dims))
@@ -99,7 +124,8 @@ def _elementwise(program: Program, schedule: Schedule) -> tuple[Program, Loops, 
     vector = domain[-1]
     program_now = replace(program, outputs=tuple(out for out in program.outputs if set(out.dims) == dims))
     wide = _reads_workspace(program_now, frozenset({vector}))
-    repeated = _repeated_along(program_now, domain) if _computes_rows(program_now, domain) else None
+    once = schedule.computes_once and _computes_rows(program_now, domain)
+    repeated = _repeated_along(program_now, domain) if once else None
     if repeated is None:
         chunk, per = None, 1
         size = _size(vector, program)
@@ -116,7 +142,7 @@ def _elementwise(program: Program, schedule: Schedule) -> tuple[Program, Loops, 
 
 
 def _stretch(
-    domain: tuple[str, ...], over: Axes, lanes: int, program: Program, schedule: Schedule
+    domain: tuple[str, ...], over: Axes, lanes: int, program: Program, schedule: Limits
 ) -> tuple[Axes, str | None, int]:
     """The axes that a unit loops over, and the one it takes a stretch of, ``per`` positions at a time."""
     axes = {axis.name: axis for axis in program.axes}
@@ -153,6 +179,11 @@ def _counts(over: Axes, program: Program) -> bool:
         return axis.of is not None or any(counts(part) for part in axis.parts)
 
     return any(axis.name in over and counts(axis) for axis in program.axes)
+
+
+def fitting(wanted: int, size: int | None) -> int:
+    """``wanted`` lanes, or the power of two that holds ``size`` elements where those are fewer: no loop."""
+    return wanted if size is None else min(wanted, 1 << max(size - 1, 0).bit_length())
 
 
 def _count(over: Axes, program: Program) -> float:

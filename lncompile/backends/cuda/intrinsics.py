@@ -19,11 +19,14 @@ from lncompile.backends.cuda.memory import (
     advance,
     get_float32,
     get_float64,
+    is_given,
     literal,
     load,
     load_constant,
     load_once,
     put,
+    share_float32,
+    share_float64,
     store,
 )
 from lncompile.backends.cuda.vectors import (
@@ -44,54 +47,10 @@ from lncompile.backends.cuda.vectors import (
     scattered,
     splat,
 )
+from lncompile.emit.cuda.words import WORDS
 
-#: The kernel language: everything that an emitted kernel may call.
-__all__ = [
-    "absolute",
-    "advance",
-    "all_of_warp",
-    "as_bfloat16",
-    "as_float16",
-    "as_float32",
-    "as_float64",
-    "at_most",
-    "barrier",
-    "block_index",
-    "erf",
-    "exp",
-    "f32x",
-    "f64x",
-    "first",
-    "fits_float32",
-    "fma",
-    "get_float32",
-    "get_float64",
-    "is_finite",
-    "is_moderate",
-    "keep",
-    "largest",
-    "load",
-    "load_constant",
-    "load_once",
-    "log",
-    "maximum",
-    "minimum",
-    "put",
-    "quotient",
-    "remainder",
-    "rounding_error",
-    "rsqrt",
-    "sigmoid",
-    "sqrt",
-    "square",
-    "store",
-    "tanh",
-    "thread_index",
-    "total",
-    "warp_largest",
-    "warp_total",
-    "where",
-]
+#: Everything that an emitted kernel may call; some of it is defined in ``memory.py``.
+__all__ = [*WORDS]  # noqa: PLE0604
 
 F32 = lir.FloatType()
 

@@ -14,7 +14,7 @@ from numba.cuda import cgutils, types
 from numba.cuda.extending import intrinsic
 
 from lncompile.backends.cuda.conversions import from_words, words
-from lncompile.backends.cuda.vectors import I32, I64, Vector, lane, literal_intrinsic
+from lncompile.backends.cuda.vectors import I32, I64, Vector, gathered, lane, literal_intrinsic, scalar
 
 I16 = lir.IntType(16)
 
@@ -71,6 +71,16 @@ def advance(typing_context: Any, pointer: Any, elements: Any) -> Any:
     return pointer(pointer, types.int64), generate
 
 
+@intrinsic
+def is_given(typing_context: Any, pointer: Any) -> Any:
+    """Whether a pointer is not null."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.icmp_unsigned("!=", builder.ptrtoint(args[0], I64), I64(0))
+
+    return types.boolean(pointer), generate
+
+
 def _pieces(size: int) -> list[tuple[int, int, int]]:
     """Offset in bytes, bits of a word and number of words of each access to ``size`` bytes."""
     if size < 4:
@@ -116,30 +126,49 @@ def _store(builder: Any, address: Any, width: int, values: list[Any]) -> None:
 # What the threads of a block share
 
 
-@literal_intrinsic
-def put(typing_context: Any, index: Any, value: Any, size: Any) -> Any:
-    """Leave a value of one lane at ``index`` of the block's shared memory, which has ``size`` places."""
+def _sharing(element: Any) -> Any:
+    @literal_intrinsic
+    def share(typing_context: Any, size: Any) -> Any:
+        """Set so many places of shared memory aside, for all threads of the block."""
+
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            number = scalar(element)
+            places = lir.ArrayType(number, literal(size))
+            made = cgutils.add_global_variable(builder.module, places, _SHARED.format(number), addrspace=3)
+            made.linkage = "internal"
+            made.initializer = lir.Constant(places, lir.Undefined)
+            return context.get_dummy_value()
+
+        return types.void(size), generate
+
+    return share
+
+
+_SHARED = "lnc_shared_{}"
+
+share_float32 = _sharing(types.float32)
+share_float64 = _sharing(types.float64)
+
+
+@intrinsic
+def put(typing_context: Any, index: Any, value: Any) -> Any:
+    """Leave a value of one lane at a place of the shared memory of its type."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         number = lane(builder, args[1], 0)
-        builder.store(number, _shared(builder, number.type, literal(size), args[0]))
+        builder.store(number, _shared(builder, number.type, args[0]))
         return context.get_dummy_value()
 
-    return types.void(types.int64, value, size), generate
+    return types.void(types.int64, value), generate
 
 
 def _getting(element: Any) -> Any:
-    @literal_intrinsic
-    def get(typing_context: Any, index: Any, size: Any) -> Any:
-        kind = Vector(element, 1)
-
+    @intrinsic
+    def get(typing_context: Any, index: Any) -> Any:
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            number = lir.FloatType() if element == types.float32 else lir.DoubleType()
-            found = builder.load(_shared(builder, number, literal(size), args[0]))
-            vector = lir.Constant(lir.VectorType(number, 1), lir.Undefined)
-            return builder.insert_element(vector, found, I32(0))
+            return gathered(builder, [builder.load(_shared(builder, scalar(element), args[0]))])
 
-        return kind(types.int64, size), generate
+        return Vector(element, 1)(types.int64), generate
 
     return get
 
@@ -148,13 +177,5 @@ get_float32 = _getting(types.float32)
 get_float64 = _getting(types.float64)
 
 
-def _shared(builder: Any, number: Any, size: int, index: Any) -> Any:
-    name = f"lnc_shared_{number}"
-    found = builder.module.globals.get(name)
-    if found is None:
-        found = cgutils.add_global_variable(
-            builder.module, lir.ArrayType(number, size), name, addrspace=3
-        )
-        found.linkage = "internal"
-        found.initializer = lir.Constant(lir.ArrayType(number, size), lir.Undefined)
-    return builder.gep(found, [I64(0), index], inbounds=True)
+def _shared(builder: Any, number: Any, index: Any) -> Any:
+    return builder.gep(builder.module.globals[_SHARED.format(number)], [I64(0), index], inbounds=True)

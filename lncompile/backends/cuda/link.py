@@ -1,0 +1,60 @@
+"""PTX to code for one architecture, by nvJitLink, and that code as text. Needs no GPU and no driver."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lncompile.backends.cuda.target import CudaTarget
+from lncompile.errors import LncValueError
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A cubin and what ptxas says of it: registers a thread, and bytes of spills."""
+
+    cubin: bytes
+    registers: int
+    spills: int
+
+
+def link(ptx: str, target: CudaTarget) -> Linked:
+    """The cubin of a PTX module."""
+    from cuda.core import Linker, LinkerOptions, ObjectCode
+
+    options = LinkerOptions(arch=target.arch, verbose=True, ptxas_options=["-v"])
+    linker = Linker(ObjectCode.from_ptx(ptx.encode()), options=options)
+    cubin = bytes(linker.link("cubin").code)
+    log = linker.get_info_log()
+    registers = [int(number) for number in re.findall(r"Used (\d+) registers", log)]
+    spills = [int(number) for number in re.findall(r"(\d+) bytes spill", log)]
+    return Linked(cubin, max(registers, default=0), sum(spills))
+
+
+def disassembled(cubin: bytes) -> str:
+    """The SASS of a cubin.
+
+    Raises:
+        LncValueError: NVIDIA's disassembler is not installed.
+    """
+    tool = _nvdisasm()
+    with tempfile.TemporaryDirectory(prefix="lncompile-") as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(cubin)
+        done = subprocess.run([tool, "-c", str(path)], capture_output=True, text=True, check=True)
+    # What stands before the code names the file.
+    return "\n".join(line for line in done.stdout.splitlines() if str(path) not in line) + "\n"
+
+
+def _nvdisasm() -> str:
+    import shutil
+    import sys
+
+    folders = [str(path) for entry in sys.path for path in Path(entry or ".").glob("nvidia/*/bin")]
+    found = shutil.which("nvdisasm") or shutil.which("nvdisasm", path=":".join(folders))
+    if found is None:
+        raise LncValueError("stage sass: expected nvdisasm, of the package nvidia-cuda-nvdisasm; got none")
+    return found

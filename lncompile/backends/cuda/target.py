@@ -1,0 +1,68 @@
+"""CUDA targets by name. Imports nothing heavy: a cache hit needs it too."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lncompile.errors import LncTypeError, LncValueError
+
+
+class CudaTarget(NamedTuple):
+    """An architecture: its name, its compute capability, and how many multiprocessors its device has.
+
+    The number is that of the usual device: A100, H100 SXM, B200 and RTX PRO 6000. Launches go by that of the device
+    they are made on.
+    """
+
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+
+    @property
+    def arch(self) -> str:
+        """The name that NVIDIA's tools use."""
+        return f"sm_{self.capability[0]}{self.capability[1]}"
+
+
+TARGETS: dict[str, CudaTarget] = {
+    target.name: target
+    for target in (
+        CudaTarget("cuda:sm_80", (8, 0), 108),
+        CudaTarget("cuda:sm_90", (9, 0), 132),
+        CudaTarget("cuda:sm_100", (10, 0), 148),
+        CudaTarget("cuda:sm_120", (12, 0), 188),
+    )
+}
+
+
+def is_cuda(name: object) -> bool:
+    """Whether ``name`` names a CUDA target, known or not."""
+    return isinstance(name, str) and name.partition(":")[0] == "cuda"
+
+
+def find(name: object) -> CudaTarget:
+    """The target called ``name``; ``cuda`` is the current device. ``LncError`` lists the names that exist."""
+    if not isinstance(name, str):
+        raise LncTypeError(f"target: expected a string such as 'cuda:sm_90'; got {name!r}")
+    if name == "cuda":
+        from lncompile.backends.cuda.device import current
+
+        return serving(current().capability)
+    if name not in TARGETS:
+        raise LncValueError(f"target: expected cuda, {', '.join(TARGETS)}; got {name!r}")
+    return TARGETS[name]
+
+
+def serving(capability: tuple[int, int]) -> CudaTarget:
+    """The target whose code a device of this compute capability runs: the same major version, not a newer one.
+
+    Raises:
+        LncValueError: there is none.
+    """
+    for target in reversed(TARGETS.values()):
+        if target.capability[0] == capability[0] and target.capability <= capability:
+            return target
+    raise LncValueError(
+        f"target: expected a device that runs the code of {', '.join(TARGETS)}; "
+        f"got one of compute capability {capability[0]}.{capability[1]}"
+    )

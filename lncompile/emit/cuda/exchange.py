@@ -1,0 +1,74 @@
+"""Sums over the threads of a team: by shuffles within a warp, through shared memory beyond it.
+
+Every thread ends up with the same bits: halves are exchanged and added, and addition commutes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lncompile.emit.cuda.team import WARP, Team
+from lncompile.emit.scope import Width
+from lncompile.emit.templates import fill
+
+_OF_WARP = {"sum": "warp_total", "max": "warp_largest"}
+_OF_TWO = {"sum": "{} + {}", "max": "maximum({}, {})"}
+
+
+@dataclass
+class Exchange:
+    """The block's shared memory: each exchange has places of its own, by element type.
+
+    ``meetings`` is how often all threads of the block wait for one another.
+    """
+
+    places: dict[str, int] = field(default_factory=dict)
+    meetings: int = 0
+
+    def lines(self) -> list[str]:
+        """Lines that set up the shared memory of all exchanges so far."""
+        return [f"share_{dtype}({places})" for dtype, places in sorted(self.places.items())]
+
+    def together(self, names: list[tuple[str, str]], width: Width, team: Team, threads: int) -> list[str]:
+        """Lines that combine what ``threads`` neighbours have under each name, by its operation."""
+        if threads == 1 or not names:
+            return []
+        if team.strided:
+            self.meetings += 1
+            return self._of_columns(names, width, team)
+        within = min(threads, WARP)
+        lines = [f"{name} = {_OF_WARP[op]}({name}, {within})" for name, op in names]
+        warps = threads // WARP
+        if warps <= 1:
+            return lines
+        self.meetings += 1
+        return [*lines, *self._of_warps(names, width, warps)]
+
+    def _of_warps(self, names: list[tuple[str, str]], width: Width, warps: int) -> list[str]:
+        put, get = [], []
+        for name, op in names:
+            start = self._reserve(width, warps)
+            put.append(f"put({start} + quotient(member, {WARP}), {name})")
+            get += [
+                f"{name} = get_{width.dtype}({start} + remainder(member, {warps}))",
+                f"{name} = {_OF_WARP[op]}({name}, {warps})",
+            ]
+        condition = f"remainder(member, {WARP}) == 0"
+        first = fill("cuda/rows.py", "only_if", {"then": put}, CONDITION=condition)
+        return fill("cuda/rows.py", "meeting", {"put": first, "get": get})
+
+    def _of_columns(self, names: list[tuple[str, str]], width: Width, team: Team) -> list[str]:
+        """Neighbouring threads have neighbouring columns; every member adds up all, in the same order."""
+        put, get = [], []
+        for name, op in names:
+            start = self._reserve(width, team.block)
+            put.append(f"put({start} + thread_index(), {name})")
+            for member in range(team.threads):
+                found = f"get_{width.dtype}({start + member * team.teams} + team)"
+                get.append(f"{name} = {_OF_TWO[op].format(name, found) if member else found}")
+        return fill("cuda/rows.py", "meeting", {"put": put, "get": get})
+
+    def _reserve(self, width: Width, places: int) -> int:
+        start = self.places.get(width.dtype, 0)
+        self.places[width.dtype] = start + places
+        return start

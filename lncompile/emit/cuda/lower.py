@@ -1,0 +1,142 @@
+"""From the two programs of a norm to the text of its CUDA kernels and what is launched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lncompile.emit.cuda.launches import Blocks, Kernel, Launches
+from lncompile.emit.cuda.nest import LaunchNames, TeamNest
+from lncompile.emit.cuda.stage import TeamKernel
+from lncompile.emit.cuda.words import WORDS
+from lncompile.emit.lower import Request, arrays_of, function_text, module_text, sizes_of, stem_of
+from lncompile.emit.names import derived, legal
+from lncompile.emit.nest import product
+from lncompile.interface import Buffer, Interface, Phase
+from lncompile.ir import Output, Program, Reduce
+from lncompile.passes import Pair
+from lncompile.passes.stages import Stage
+from lncompile.schedule.cuda import Schedule, heuristic
+from lncompile.schedule.plan import plan
+
+
+@dataclass(frozen=True)
+class Function:
+    """One kernel function: its name, the element type behind each pointer, its numbers and its threads."""
+
+    name: str
+    pointers: tuple[str, ...]
+    numbers: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class LoweredCuda:
+    """The emitted source, its functions, what it offers and launches, and the programs under these names."""
+
+    source: str
+    functions: tuple[Function, ...]
+    interface: Interface
+    forward: Launches
+    backward: Launches
+    schedules: tuple[Schedule, Schedule]
+    pair: Pair
+
+
+def lower_cuda(pair: Pair, request: Request) -> LoweredCuda:
+    """Emit the kernels of both programs, one a stage."""
+    pair = legal(pair, frozenset(_words(pair)))
+    bodies: list[str] = []
+    functions: list[Function] = []
+    phases: list[Phase] = []
+    launches: list[Launches] = []
+    for name, program in (("forward", pair.forward), ("backward", pair.backward)):
+        emitter = _PhaseEmitter(program, f"{stem_of(request)}_{name}")
+        launches.append(emitter.emit(bodies, functions))
+        buffers = (*arrays_of(program, request), *emitter.workspaces)
+        phases.append(Phase("", buffers, sizes_of(emitter.names, request), ()))
+    return LoweredCuda(
+        module_text(request, bodies, "lncompile.backends.cuda.intrinsics", WORDS),
+        tuple(functions),
+        Interface(request.norm, *phases),
+        *launches,
+        (schedule_of(pair.forward), schedule_of(pair.backward)),
+        pair,
+    )
+
+
+def schedule_of(program: Program) -> Schedule:
+    """The schedule of one phase."""
+    features = program.features
+    sums = [node for node in program.nodes if isinstance(node, Reduce) and node.over - features]
+    return heuristic(program, sums_rows=any(node.axes for node in sums))
+
+
+class _PhaseEmitter:
+    """Emits the kernels of one phase."""
+
+    def __init__(self, program: Program, stem: str) -> None:
+        self.names = LaunchNames(program)
+        self.workspaces: list[Buffer] = []
+        self._stem = stem
+        self._schedule = schedule_of(program)
+        self._stages = plan(program, self._schedule)
+        self._blocks: dict[str, Blocks] = {}
+
+    def emit(self, bodies: list[str], functions: list[Function]) -> Launches:
+        """Add the kernels' texts and functions; what is launched."""
+        kernels = [TeamKernel(stage, self.names, self._schedule) for stage in self._stages]
+        for kernel in kernels:
+            self._count_blocks(kernel)
+            self.workspaces += [
+                self._workspace(kernel.nest, out) for out in kernel.program.outputs if out.role == "workspace"
+            ]
+        numbers = (*self.names.sizes, *(n for b in self._blocks.values() for n in (b.name, b.per)))
+        launched = []
+        for index, kernel in enumerate(kernels):
+            name = self._stem if index == 0 else f"{self._stem}_{index + 1}"
+            arrays = {array.name: array.dtype for array in kernel.program.arrays}
+            bodies.append(function_text(name, arrays, numbers, kernel.lines()))
+            team = kernel.team
+            functions.append(Function(name, tuple(arrays.values()), len(numbers), team.block))
+            launched.append(
+                Kernel(name, tuple(arrays), numbers, kernel.nest.units, team.threads, team.teams)
+            )
+        return Launches(tuple(launched), tuple(self._blocks.values()))
+
+    def _workspace(self, nest: TeamNest, out: Output) -> Buffer:
+        size = product(nest.size(axis) for axis in nest.whole(out.dims))
+        return Buffer(out.name, "workspace", out.dtype, (size,))
+
+    def _count_blocks(self, kernel: TeamKernel) -> None:
+        """Note the number of blocks that a launch of this kernel chooses, if no earlier one does."""
+        block = kernel.stage.block_axis
+        if block is None:
+            return
+        axis, nest, team = kernel.nest.axes[block], kernel.nest, kernel.team
+        name = self.names.count(axis)
+        others = product(["1", *(size for index, size in nest.counts if index != nest.block_index)])
+        resident = max(1, self._schedule.threads_resident // team.threads)
+        self._blocks.setdefault(
+            name,
+            Blocks(name, self.names.per(axis), nest.size(block), others, resident, self._schedule.least_rows),
+        )
+
+
+def _words(pair: Pair) -> set[str]:
+    """What kernels call the indices and sizes of axes, and the parts of arrays in registers."""
+    words = {*WORDS, "team", "member", "there", "has_unit", "turn", "step", "keep_saved"}
+    for program in (pair.forward, pair.backward):
+        names, schedule = LaunchNames(program), schedule_of(program)
+        words |= set(names.sizes)
+        for stage in plan(program, schedule):
+            words |= TeamNest(stage, names).words
+            words |= _parts(stage, schedule)
+    return words
+
+
+def _parts(stage: Stage, schedule: Schedule) -> set[str]:
+    arrays = {array.name for array in stage.program.arrays}
+    suffixes = [f"_i{at}" for at in range(schedule.most_vectors)]
+    parts = {name + suffix for name in arrays | {"i", "inside"} for suffix in suffixes}
+    parts |= {f"{name}_{at}" for name in ("i", "inside") for at in range(schedule.most_vectors)}
+    return parts | {f"{name}_wide{suffix}" for name in arrays for suffix in suffixes} | derived(parts)

@@ -1,0 +1,81 @@
+"""Where things lie, with blocks of rows whose number a launch tells.
+
+sum[n](dy) [d], n in blocks    -->    dbias_sum [n_blocks d], a block being n_per rows
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lncompile.emit.nest import AxisNames, Nest, identifier
+from lncompile.ir import Axis, Output, Program, Reduce
+
+
+class LaunchNames(AxisNames):
+    """The variables of one phase's kernels; ``blocks`` are the axes that a launch cuts into blocks."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        #: The axis that each number of blocks is of, by the name of that number.
+        self.blocks: dict[str, Axis] = {}
+
+    def size(self, axis: Axis) -> str:
+        """The number of positions, as a C expression."""
+        if axis.of is not None and not axis.per:
+            return self.count(axis.of)
+        return super().size(axis)
+
+    def count(self, axis: Axis) -> str:
+        """The variable for the number of blocks of an axis."""
+        name = f"{self.index(axis)}_blocks"
+        self.blocks[name] = axis
+        return name
+
+    def per(self, axis: Axis) -> str:
+        """The variable for the number of positions in a block."""
+        return f"{self.index(axis)}_per"
+
+
+@dataclass(frozen=True)
+class TeamNest(Nest):
+    """The loops of one stage, in which axes inside the one in blocks are units where that is possible."""
+
+    names: LaunchNames = field()
+
+    @property
+    def words(self) -> set[str]:
+        """The variables for indices, sizes and lengths."""
+        return super().words | {name for axis in self.axes.values() for name in _of_blocks(self.names, axis)}
+
+    @property
+    def looped(self) -> tuple[str, ...]:
+        """The axes inside the one in blocks that a team loops over, since a sum is over them."""
+        sums = [out for out in self.stage.program.outputs if self.in_blocks(out)]
+        return tuple(n for n in self.within if any(n not in out.dims for out in sums))
+
+    def in_blocks(self, out: Output) -> bool:
+        """Whether an output is a sum over the rows of a block."""
+        return isinstance(out.value, Reduce) and any(self._is_block(name) for name in out.dims)
+
+    @property
+    def counts(self) -> list[tuple[str, str]]:
+        """Index variable and number of positions of each axis of units, outer to inner, as C expressions."""
+        block = self.stage.block_axis
+        counted = []
+        for name in self.loops.units:
+            if name == block:
+                counted.append((self.block_index, self.names.count(self.axes[name])))
+            elif name not in self.looped:
+                counted.append((self.index(name), self.size(name)))
+        if self.loops.across and self.loops.vector:
+            counted.append(("i", self.size(self.loops.vector)))
+        return counted
+
+    def index(self, name: str) -> str:
+        """The index variable of an axis."""
+        return "i" if self._is_tile(name) else super().index(name)
+
+
+def _of_blocks(names: LaunchNames, axis: Axis) -> set[str]:
+    whole = axis.of or axis
+    return {f"{names.index(whole)}_blocks", f"{names.index(whole)}_per", identifier(whole.name)}

@@ -1,0 +1,79 @@
+"""How CUDA's kernels are laid out: a frozen dataclass, and the heuristic that fills it.
+
+Every constant stands beside its reason. None was timed: there was no device; registers and spills are those that
+ptxas reports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from lncompile.dtypes import TABLE
+from lncompile.ir import Program
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The widths and limits of a phase's kernels.
+
+    A row is computed by a team of threads, each of which accesses ``vector_bytes`` at a time and has about
+    ``thread_elements`` of the row, ``most_vectors`` accesses at most, in registers; a team has at most
+    ``most_threads``, and small teams share blocks of ``block_threads``. Columns of partial sums are added up by
+    ``column_members`` threads each. Rows of more than ``unit_elements`` are cut into stretches of
+    ``chunk_elements`` for several teams, and features that lie innermost and are fewer than ``shortest_vector``
+    share vectors with the batch axis around them. Gradients of parameters are summed by
+    ``threads_resident`` threads of each multiprocessor at a time, over ``least_rows`` rows or more.
+    """
+
+    vector_bytes: int
+    thread_elements: int
+    most_vectors: int
+    most_threads: int
+    block_threads: int
+    column_members: int
+    unit_elements: int
+    chunk_elements: int
+    shortest_vector: int
+    threads_resident: int
+    least_rows: int
+
+    #: Columns are computed one a thread: neighbours read neighbouring elements.
+    column_lanes = 1
+    #: Columns are always summed row by row, in registers, and in blocks whose number suits the device.
+    column_rows = 0
+    column_block_rows = 0
+    block_rows = 0
+    #: A function of every element costs less than another pass.
+    computes_once = False
+
+    def show(self) -> str:
+        """The schedule as text, a line a field."""
+        return "".join(f"{name:<17} {value}\n" for name, value in asdict(self).items())
+
+
+def heuristic(program: Program, *, sums_rows: bool) -> Schedule:
+    """The schedule of one phase's program; ``sums_rows``: registers also hold sums over rows."""
+    double = TABLE[program.compute].itemsize == 8
+    # Forward of 16384 float32 features: 56 registers with 32 elements a thread, 94 with 64, so that half as many
+    # loads are in flight. Backward there are two arrays and two sums: 72 registers with 16.
+    thread_elements = (16 if sums_rows else 32) // (2 if double else 1)
+    return Schedule(
+        vector_bytes=16,
+        thread_elements=thread_elements,
+        # Each is written out in the source: more compile longer than they gain.
+        most_vectors=8,
+        # A block cannot have more than 1024; with sums over rows, 1024 threads of 64 registers would spill.
+        most_threads=512 if sums_rows else 1024,
+        # Four warps: small enough that a block's slowest warp is not waited for long.
+        block_threads=128,
+        # A block then has 256 threads, and each adds up an eighth of the partial sums.
+        column_members=8,
+        unit_elements=thread_elements * 1024,
+        chunk_elements=8192,
+        # As on the CPU.
+        shortest_vector=16,
+        # With 64 registers a thread, half of the 2048 that a multiprocessor can have.
+        threads_resident=1024,
+        # Partial sums are then at most a tenth of the traffic of two 16-bit arrays in, one out.
+        least_rows=8,
+    )

@@ -1,0 +1,24 @@
+"""What a team of threads does for one row, and where its threads meet."""
+
+from lncompile.emit.standins import hole
+
+
+def steps(START, STOP, GROUPS):
+    for step in range(START, STOP, GROUPS):
+        hole("body")
+
+
+def vectors(START, STOP, STEP):
+    for i in range(START, STOP, STEP):
+        hole("body")
+
+
+def only_if(CONDITION):
+    if CONDITION:
+        hole("then")
+
+
+def meeting():
+    hole("put")
+    barrier()
+    hole("get")
