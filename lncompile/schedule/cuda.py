@@ -56,7 +56,7 @@ def heuristic(program: Program, *, sums_rows: bool) -> Schedule:
     double = TABLE[program.compute].itemsize == 8
     # Forward of 16384 float32 features: 56 registers with 32 elements a thread, 94 with 64, so that half as many
     # loads are in flight. Backward there are two arrays and two sums: 72 registers with 16.
-    thread_elements = (16 if sums_rows else 32) // (2 if double else 1)
+    thread_elements = 16 // (2 if double else 1)
     return Schedule(
         vector_bytes=16,
         thread_elements=thread_elements,
@@ -68,7 +68,7 @@ def heuristic(program: Program, *, sums_rows: bool) -> Schedule:
         block_threads=128,
         # A block then has 256 threads, and each adds up an eighth of the partial sums.
         column_members=8,
-        unit_elements=thread_elements * 1024,
+        unit_elements=16384 if sums_rows else 32768,
         chunk_elements=8192,
         # As on the CPU.
         shortest_vector=16,

@@ -4,12 +4,12 @@ from lncompile.emit.standins import hole
 
 
 def steps(START, STOP, GROUPS):
-    for step in range(START, STOP, GROUPS):
+    for step in range(START, unrolled_never(STOP), GROUPS):
         hole("body")
 
 
 def vectors(START, STOP, STEP):
-    for i in range(START, STOP, STEP):
+    for i in range(START, unrolled_never(STOP), STEP):
         hole("body")
 
 
@@ -22,3 +22,8 @@ def meeting():
     hole("put")
     barrier()
     hole("get")
+
+
+def lanes(LANES):
+    for _turn in range(unrolled_never(LANES)):
+        hole("body")

@@ -37,5 +37,4 @@ def rows_side_by_side(BLOCK, PER, ROW, ROWS):
         there = has_unit and BLOCK * PER + turn < ROWS
         ROW = at_most(BLOCK * PER + turn, ROWS - 1)
         hole("row")
-    if has_unit:
-        hole("close")
+    hole("close")

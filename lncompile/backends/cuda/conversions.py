@@ -93,7 +93,10 @@ def _resized(builder: Any, number: Any, element: Any) -> Any:
     target = F32 if element == types.float32 else F64
     if number.type == target:
         return number
-    return builder.fpext(number, target) if target == F64 else builder.fptrunc(number, target)
+    if target == F32:
+        return builder.fptrunc(number, target)
+    # Twice as many registers: converted anew in each pass over a row, they are free between the passes.
+    return assembly(builder, "cvt.f64.f32 $0, $1;", F64, "=d,f", [number], again=True)
 
 
 def _name(half: Half) -> str:

@@ -102,6 +102,16 @@ def first(typing_context: Any, value: Any) -> Any:
     return Vector(value.element, 1)(value), generate
 
 
+@intrinsic
+def pushed(typing_context: Any, value: Any, last: Any) -> Any:
+    """A vector moved by one lane: its first lane is gone, ``last`` behind the others."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return gathered(builder, [*scattered(builder, args[0])[1:], lane(builder, args[1], 0)])
+
+    return value(value, last), generate
+
+
 # Elementwise operations
 
 
@@ -302,21 +312,33 @@ def _in_range(least: float, most: float) -> Any:
 
 fits_float32 = _in_range(2.0**-126, (2.0 - 2.0**-23) * 2.0**127)
 is_moderate = _in_range(2.0**-40, 2.0**40)
-is_finite = _in_range(0.0, (2.0 - 2.0**-52) * 2.0**1023)
+
+
+@intrinsic
+def is_finite(typing_context: Any, value: Any) -> Any:
+    """Neither infinite nor NaN."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        size = magnitude(builder, lane(builder, args[0], 0))
+        return builder.fcmp_ordered("<", size, lir.Constant(size.type, float("inf")))
+
+    return types.boolean(value), generate
 
 
 # Threads
+
+
+def _read(builder: Any, name: str) -> Any:
+    function_type = lir.FunctionType(I32, [])
+    register = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.nvvm.read.ptx.sreg.{name}")
+    return builder.zext(builder.call(register, []), I64)
 
 
 def _register(name: str) -> Any:
     @intrinsic
     def read(typing_context: Any) -> Any:
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            function_type = lir.FunctionType(I32, [])
-            register = cgutils.get_or_insert_function(
-                builder.module, function_type, f"llvm.nvvm.read.ptx.sreg.{name}"
-            )
-            return builder.zext(builder.call(register, []), I64)
+            return _read(builder, name)
 
         return types.int64(), generate
 
@@ -341,7 +363,7 @@ def barrier(typing_context: Any) -> Any:
     return types.void(), generate
 
 
-def _exchanged(builder: Any, number: Any, offset: int) -> Any:
+def _exchanged(builder: Any, number: Any, offset: int, members: Any) -> Any:
     """The number of the thread whose place in the warp differs in the bit ``offset``."""
     pair = lir.LiteralStructType([I32, lir.IntType(1)])
     function_type = lir.FunctionType(pair, [I32] * 5)
@@ -350,7 +372,7 @@ def _exchanged(builder: Any, number: Any, offset: int) -> Any:
     def moved(word: Any) -> Any:
         by_xor = I32(3)
         return builder.extract_value(
-            builder.call(shuffle, [I32(-1), by_xor, word, I32(offset), I32(31)]), 0
+            builder.call(shuffle, [members, by_xor, word, I32(offset), I32(31)]), 0
         )
 
     if number.type == F32:
@@ -359,22 +381,32 @@ def _exchanged(builder: Any, number: Any, offset: int) -> Any:
     return builder.bitcast(gathered(builder, [moved(word) for word in scattered(builder, both)]), number.type)
 
 
+def _neighbours(builder: Any, threads: int) -> Any:
+    """The mask of the thread's group of so many, within its warp."""
+    place = builder.and_(builder.trunc(_read(builder, "tid.x"), I32), I32(31 & ~(threads - 1)))
+    return builder.shl(I32((1 << threads) - 1), place)
+
+
 def _over_warp(combine: Callable[..., Any]) -> Any:
     @literal_intrinsic
-    def over_warp(typing_context: Any, value: Any, threads: Any) -> Any:
+    def over_warp(typing_context: Any, value: Any, threads: Any, alone: Any = types.Omitted(False)) -> Any:
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            number, offset = lane(builder, args[0], 0), literal(threads) // 2
+            number, count = lane(builder, args[0], 0), literal(threads)
+            apart = not isinstance(alone, types.Omitted)
+            members = _neighbours(builder, count) if apart else I32(-1)
+            offset = count // 2
             while offset:
-                number = combine(builder, number, _exchanged(builder, number, offset))
+                number = combine(builder, number, _exchanged(builder, number, offset, members))
                 offset //= 2
             return gathered(builder, [number])
 
-        return value(value, threads), generate
+        return value(value, threads, alone), generate
 
     return over_warp
 
 
-#: Of so many neighbouring threads, the same bits in each: halves are exchanged, and addition commutes.
+#: Of so many neighbouring threads, the same bits in each: halves are exchanged, and addition commutes. All of
+#: the warp take part, or, with a third argument, the neighbours alone.
 warp_total = _over_warp(_sum)
 warp_largest = _over_warp(_larger)
 
@@ -404,6 +436,16 @@ def _of_indices(operate: Callable[..., Any]) -> Any:
         return types.int64(types.int64, types.int64), generate
 
     return of_indices
+
+
+@intrinsic
+def unrolled_never(typing_context: Any, count: Any) -> Any:
+    """``count``, which LLVM cannot know: a loop over so many rounds stays one."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return assembly(builder, "mov.u64 $0, $1;", I64, "=l,l", args, again=True)
+
+    return types.int64(types.int64), generate
 
 
 quotient = _of_indices(lambda builder, a, b: builder.udiv(a, b))

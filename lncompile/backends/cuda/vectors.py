@@ -127,10 +127,12 @@ def magnitude(builder: Any, number: Any) -> Any:
     return builder.bitcast(bits, number.type)
 
 
-def assembly(builder: Any, text: str, result: Any, constraints: str, arguments: Sequence[Any]) -> Any:
-    """Inline PTX that depends on its arguments alone."""
+def assembly(
+    builder: Any, text: str, result: Any, constraints: str, arguments: Sequence[Any], *, again: bool = False
+) -> Any:
+    """Inline PTX that depends on its arguments alone; ``again`` keeps LLVM from reusing an earlier result."""
     function_type = lir.FunctionType(result, [argument.type for argument in arguments])
-    return builder.call(lir.InlineAsm(function_type, text, constraints, side_effect=False), arguments)
+    return builder.call(lir.InlineAsm(function_type, text, constraints, side_effect=again), arguments)
 
 
 def _install(function: Any, instruction: Callable[..., Any], compares: bool) -> None:

@@ -37,7 +37,9 @@ class Exchange:
             self.meetings += 1
             return self._of_columns(names, width, team)
         within = min(threads, WARP)
-        lines = [f"{name} = {_OF_WARP[op]}({name}, {within})" for name, op in names]
+        # The groups of a team need not take their steps together; all teams of a warp do the rest together.
+        call = "{}({}, {})" if threads == team.threads or within == WARP else "{}({}, {}, True)"
+        lines = [f"{name} = {call.format(_OF_WARP[op], name, within)}" for name, op in names]
         warps = threads // WARP
         if warps <= 1:
             return lines

@@ -48,10 +48,10 @@ class TeamNest(Nest):
         return super().words | {name for axis in self.axes.values() for name in _of_blocks(self.names, axis)}
 
     @property
-    def looped(self) -> tuple[str, ...]:
-        """The axes inside the one in blocks that a team loops over, since a sum is over them."""
+    def within(self) -> tuple[str, ...]:
+        """The axes inside the one in blocks that a team loops over, since a sum is over them, outer to inner."""
         sums = [out for out in self.stage.program.outputs if self.in_blocks(out)]
-        return tuple(n for n in self.within if any(n not in out.dims for out in sums))
+        return tuple(name for name in super().within if any(name not in out.dims for out in sums))
 
     def in_blocks(self, out: Output) -> bool:
         """Whether an output is a sum over the rows of a block."""
@@ -65,7 +65,7 @@ class TeamNest(Nest):
         for name in self.loops.units:
             if name == block:
                 counted.append((self.block_index, self.names.count(self.axes[name])))
-            elif name not in self.looped:
+            elif name not in self.within:
                 counted.append((self.index(name), self.size(name)))
         if self.loops.across and self.loops.vector:
             counted.append(("i", self.size(self.loops.vector)))

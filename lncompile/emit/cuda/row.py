@@ -38,6 +38,23 @@ class Part:
         return width if self.at is None else replace(width, suffix=f"{width.suffix}_i{self.at}")
 
 
+def _nothing(part: Part) -> list[str]:
+    return []
+
+
+@dataclass(frozen=True)
+class Work:
+    """Lines for one part of a row: ``body`` once in the first path and for each lane in the careful one.
+
+    Parts past the end of a row are worked on like others unless they are kept ``apart``.
+    """
+
+    body: Callable[[Part], list[str]]
+    before: Callable[[Part], list[str]] = _nothing
+    after: Callable[[Part], list[str]] = _nothing
+    apart: bool = False
+
+
 @dataclass
 class TeamRow:
     """One row as it is computed: by which team, in which type, and what was checked on the way.
@@ -103,25 +120,39 @@ class TeamRow:
             name = self.scope.vector_name(node, width)
             if not isinstance(node, Input):
                 lines += [self.scope.comment(node), f"{name} = {self.scope.vector_text(node, width)}"]
+            elif self.careful:
+                lines.append(f"{name} = as_float64(first({self._read_name(node, part)}))")
             elif not self.is_held(node) or part.at is None:
                 lines.append(f"{name} = {self._loaded(node, part)}")
-            elif self.careful:
-                fast = Width(self.scope.program.compute, width.lanes)
-                lines.append(f"{name} = as_float64({self.scope.vector_name(node, part.width(fast))})")
         return lines
+
+    def _read_name(self, node: Input, part: Part) -> str:
+        """What a part of an input is called as it was read, in the type of the first path."""
+        return self.scope.vector_name(node, part.width(Width(self.scope.program.compute, self.team.lanes)))
+
+    def read(self, roots: list[Node], part: Part) -> list[str]:
+        """For the careful path, lines that read the inputs that ``roots`` need, whole vectors at a time."""
+        return [
+            f"{self._read_name(node, part)} = {self._loaded(node, part)}"
+            for node in self.scope.vectors_for(roots)
+            if isinstance(node, Input) and (not self.is_held(node) or part.at is None)
+        ]
 
     def _loaded(self, node: Input, part: Part) -> str:
         loops = self.nest.loops
         if loops.vector not in node.axes:
             pointer = node.name if node.at_start else self.nest.step_pointer(node)
             offset = self._whole_offset(node) if node.at_start else "0"
-            return self.width.converted(f"{self._load(node)}({pointer}, {offset}, 1)", node.dtype)
+            return self._in_compute_type(f"{self._load(node)}({pointer}, {offset}, 1)", node)
         pointer = self.nest.step_pointer(node)
         if node.at_start:
             pointer = f"advance({node.name}, {self._whole_offset(node)})"
         lanes = self.team.lanes
         text = f"{self._load(node)}({pointer}, {self.place(node, part.index)}, {lanes})"
-        return self.width.converted(text, node.dtype)
+        return self._in_compute_type(text, node)
+
+    def _in_compute_type(self, text: str, node: Input) -> str:
+        return Width(self.scope.program.compute, self.team.lanes).converted(text, node.dtype)
 
     def _load(self, node: Input) -> str:
         """How an input is read: what is shared by rows is kept near, and nothing writes to it meanwhile."""
@@ -172,27 +203,40 @@ class TeamRow:
             lines.append(f"{part.index} = {index}")
         return lines
 
-    def over(self, roots: list[Node], body: Callable[[Part], list[str]], *, apart: bool = False) -> list[str]:
-        """``body`` for every part of a row; ``roots`` are the values that it needs.
-
-        Parts past the end are done like others unless they are kept ``apart``.
-        """
+    def over(self, roots: list[Node], work: Work) -> list[str]:
+        """``work`` for every part of a row; ``roots`` are the values that it needs."""
         if self.team.vectors is not None:
             lines = []
             for part in self.parts():
-                made = body(part)
-                if apart and part.condition and made:
+                made = self._done(roots, work, part)
+                if work.apart and part.condition and made:
                     made = fill("cuda/rows.py", "only_if", {"then": made}, CONDITION=part.condition)
                 lines += made
             return lines
         inputs = [n for n in self.scope.vectors_for(roots) if isinstance(n, Input) and not n.at_start]
-        return self.over_steps(self.nest.step_pointers(inputs), body)
+        return self.over_steps(self.nest.step_pointers(inputs), roots, work)
+
+    def _done(self, roots: list[Node], work: Work, part: Part) -> list[str]:
+        """``work`` on a part: on whole vectors, or, in the careful path, lane by lane.
+
+        In float64 every lane takes two registers, and a vector's would take twice as many as the first path
+        needs; vectors turn by a lane at a time, so that the first one is next.
+        """
+        if not self.careful:
+            return [*work.before(part), *work.body(part), *work.after(part)]
+        wide = [n for n in self.scope.vectors_for(roots) if isinstance(n, Input) and self.scope.is_wide(n)]
+        names = [self._read_name(node, part) for node in wide]
+        turned = [f"{name} = pushed({name}, first({name}))" for name in names] if self.team.lanes > 1 else []
+        lines = [*work.body(part), *turned]
+        if self.team.lanes > 1:
+            lines = fill("cuda/rows.py", "lanes", {"body": lines}, LANES=self.team.lanes)
+        return [*self.read(roots, part), *work.before(part), *lines, *work.after(part)]
 
     def over_steps(
-        self, start: list[str], body: Callable[[Part], list[str]], close: list[str] | None = None
+        self, start: list[str], roots: list[Node], work: Work, close: list[str] | None = None
     ) -> list[str]:
-        """``body`` in a loop over a thread's vectors, for each of its steps between ``start`` and ``close``."""
-        lines = self._over_vectors(body(Part("i")))
+        """``work`` in a loop over a thread's vectors, for each of its steps between ``start`` and ``close``."""
+        lines = self._over_vectors(self._done(roots, work, Part("i")))
         steps = self.nest.steps
         if not steps:
             return [*start, *lines, *(close or [])]

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from lncompile.emit.cuda.exchange import Exchange
 from lncompile.emit.cuda.nest import LaunchNames, TeamNest
-from lncompile.emit.cuda.row import Part, TeamRow
+from lncompile.emit.cuda.row import Part, TeamRow, Work
 from lncompile.emit.cuda.scope import TeamScope
 from lncompile.emit.cuda.statistics import statistics
 from lncompile.emit.cuda.team import WARP, Team, Teaming
@@ -81,6 +81,11 @@ class TeamKernel:
             return True
         return team.threads % WARP == 0 and not team.strided
 
+    @property
+    def _there(self) -> list[str]:
+        """The condition under which what a thread writes is wanted."""
+        return [] if self._leaves_together else ["there"]
+
     def _thread(self) -> list[str]:
         team = self.team
         if team.strided:
@@ -101,7 +106,7 @@ class TeamKernel:
         start = [*row.positions(), *nest.lengths(of_rows=False)]
         if block is None:
             return [*start, *lines]
-        for name in reversed(nest.looped):
+        for name in reversed(nest.within):
             stop = as_python(nest.size(name))
             lines = fill("cuda/units.py", "steps", {"body": lines}, INDEX=nest.index(name), STOP=stop)
         if 0 < row.exchange.meetings < 2:
@@ -116,8 +121,10 @@ class TeamKernel:
         }
         template = "rows_of_block" if self._leaves_together else "rows_side_by_side"
         opened = [line for out in self._in_registers for line in self._opened(row, out)]
-        opened += [line for out in self._in_memory if self._blocks(out) for line in self._zeroed(row, out)]
+        zeroed = [line for out in self._in_memory if self._blocks(out) for line in self._zeroed(row, out)]
+        opened += _only_if(self._there, zeroed)
         closed = [line for out in self._in_registers for line in self._closed(row, out)]
+        closed = closed if self._leaves_together else _only_if(["has_unit"], closed)
         return [*start, *fill("cuda/units.py", template, {"open": opened, "row": lines, "close": closed}, **names)]
 
     # One row
@@ -130,7 +137,7 @@ class TeamKernel:
         )
         for out in self._in_memory:
             if not self._blocks(out):
-                pointers += self._zeroed(row, out)
+                pointers += _only_if(self._there, self._zeroed(row, out))
         lines = [*pointers, *row.hold(vectors)]
         lines += [
             f"{self._scope.row_name(node, row.width)} = {row.row_value(node)}"
@@ -139,12 +146,12 @@ class TeamKernel:
         ]
         lines += statistics(row, nodes)
         row.check([self._contribution(out) for out in self.program.outputs if out in self._element_outputs])
-        there = [] if self._leaves_together else ["there"]
+        there = self._there
         if not row.conditions:
             return [*lines, *_only_if(there, self._written(row))]
         lines.append(f"ordinary = {' and '.join(row.conditions)}")
         lines += _only_if(["ordinary", *there], self._written(row))
-        careful = replace(row, width=Width("float64", row.width.lanes, "_wide"), careful=True, conditions=[])
+        careful = replace(row, width=Width("float64", 1, "_wide"), careful=True, conditions=[])
         wide = [
             f"{self._scope.row_name(node, careful.width)} = {careful.row_value(node)}"
             for node in inputs
@@ -193,7 +200,7 @@ class TeamKernel:
         """Sums over the rows of a block whose places a thread keeps in registers."""
         if self.team.vectors is None:
             return []
-        looped = set(self.nest.looped)
+        looped = set(self.nest.within)
         return [out for out in self._lane_sums if self._blocks(out) and not looped & set(out.dims)]
 
     @cached_property
@@ -221,44 +228,82 @@ class TeamKernel:
             return []
         roots = [self._contribution(out) for out in outputs]
 
-        def body(part: Part) -> list[str]:
-            return self._element(row, roots, part)
-
+        work = self._careful_work(row, roots) if row.careful else self._work(row, roots)
         if self.team.vectors is not None:
-            return row.over(roots, body, apart=True)
+            return row.over(roots, work)
         inputs = [n for n in self._scope.vectors_for(roots) if isinstance(n, Input) and not n.at_start]
         start = self.nest.step_pointers([*inputs, *(out for out in outputs if self.loops.vector in out.dims)])
         start += [f"{self._sum(out, row)} = {row.row_width.filled(_neutral(out))}" for out in self._step_sums]
-        return row.over_steps(start, body, self._step_totals(row))
+        return row.over_steps(start, roots, work, self._step_totals(row))
 
-    def _element(self, row: TeamRow, roots: list[Node], part: Part) -> list[str]:
-        width = part.width(row.width)
-        lines = row.vectors(roots, part)
-        kept: list[str] = []
-        for out in self._element_outputs:
-            value = self._contribution(out)
-            if out in self._step_sums:
-                text = self._scope.filled(value, width)
-                within = f"largest({text})" if _operation(out) == "max" else f"total({text})"
-                if not self._scope.is_vector(value) or self.loops.vector not in value.axes:
-                    within = text
-                lines.append(f"{self._sum(out, row)} = {_added(out, self._sum(out, row), within)}")
-            elif out in self._in_registers:
-                name = f"{out.name}_i{part.at}"
-                text = self._scope.filled(value, width)
-                if row.careful:
-                    text = f"as_{self.program.compute}({text})"
-                lines.append(f"{name} = {_added(out, name, text)}")
-            elif out in self._in_memory:
-                pointer, place = self.nest.step_pointer(out), row.place(out, part.index)
-                before = row.width.converted(f"load({pointer}, {place}, {self.team.lanes})", out.dtype)
-                text = _added(out, before, self._repeated(value, width))
-                lines.append(f"store({pointer}, {place}, {text})")
-            else:
-                pointer, place = self.nest.step_pointer(out), row.place(out, part.index)
-                line = f"store({pointer}, {place}, {self._repeated(value, width)})"
-                (kept if out.role == "saved" else lines).append(line)
-        return [*lines, *_only_if(["keep_saved"], kept)] if kept else lines
+    def _work(self, row: TeamRow, roots: list[Node]) -> Work:
+        """What is done with a part of a row: whole vectors are stored and added up."""
+
+        def body(part: Part) -> list[str]:
+            width = part.width(row.width)
+            lines = row.vectors(roots, part)
+            for out in self._element_outputs:
+                value = self._contribution(out)
+                if out in self._step_sums:
+                    lines.append(self._step_summed(out, row, part))
+                elif out in self._in_registers:
+                    name = f"{out.name}_i{part.at}"
+                    lines.append(f"{name} = {_added(out, name, self._scope.filled(value, width))}")
+                else:
+                    text = self._repeated(value, width)
+                    if out in self._in_memory:
+                        text = _added(out, row.width.converted(self._before(out, row, part), out.dtype), text)
+                    lines += self._store(out, row, part, text)
+            return lines
+
+        return Work(body, apart=True)
+
+    def _careful_work(self, row: TeamRow, roots: list[Node]) -> Work:
+        """The same lane by lane: what is stored collects in vectors of the arrays' own types."""
+        stored = [out for out in self._element_outputs if out not in (*self._step_sums, *self._in_registers)]
+        compute = replace(row.width, dtype=self.program.compute, lanes=self.team.lanes)
+
+        def before(part: Part) -> list[str]:
+            return [
+                f"{out.name}_out = {self._before(out, row, part)}"
+                if out in self._in_memory
+                else f"{out.name}_out = {_rounded(compute.filled('0.0'), out.dtype, compute.dtype)}"
+                for out in stored
+            ]
+
+        def body(part: Part) -> list[str]:
+            lines = row.vectors(roots, part)
+            for out in self._element_outputs:
+                if out in self._step_sums:
+                    lines.append(self._step_summed(out, row, part))
+                    continue
+                text = self._scope.vector_operand(self._contribution(out), part.width(row.width))
+                text = f"as_{out.dtype}({row.row_width.filled(text)})"
+                name = f"{out.name}_out" if out in stored else f"{out.name}_i{part.at}"
+                if self._is_partial(out.value):
+                    text = _added(out, f"first({name})", text)
+                lines.append(f"{name} = pushed({name}, {text})")
+            return lines
+
+        def after(part: Part) -> list[str]:
+            return [line for out in stored for line in self._store(out, row, part, f"{out.name}_out")]
+
+        return Work(body, before, after, apart=True)
+
+    def _step_summed(self, out: Output, row: TeamRow, part: Part) -> str:
+        value, name = self._contribution(out), self._sum(out, row)
+        text = self._scope.filled(value, part.width(row.width))
+        if self._scope.is_vector(value) and self.loops.vector in value.axes:
+            text = f"largest({text})" if _operation(out) == "max" else f"total({text})"
+        return f"{name} = {_added(out, name, text)}"
+
+    def _before(self, out: Output, row: TeamRow, part: Part) -> str:
+        """What a sum in memory is so far."""
+        return f"load({self.nest.step_pointer(out)}, {row.place(out, part.index)}, {self.team.lanes})"
+
+    def _store(self, out: Output, row: TeamRow, part: Part, text: str) -> list[str]:
+        line = f"store({self.nest.step_pointer(out)}, {row.place(out, part.index)}, {text})"
+        return _only_if(["keep_saved"], [line]) if out.role == "saved" else [line]
 
     def _repeated(self, node: Node, width: Width) -> str:
         """A value in every lane, also where it is the same in all of them."""
@@ -301,8 +346,8 @@ class TeamKernel:
     def _zeroed(self, row: TeamRow, out: Output) -> list[str]:
         """Lines that set sums in memory to what nothing adds up to, each by the thread that adds to it."""
         nest = self.nest
-        outer = [name for name in nest.unit_axes(out) if name not in nest.looped or not self._blocks(out)]
-        within = [name for name in nest.looped if name in out.dims and name not in outer]
+        outer = [name for name in nest.unit_axes(out) if name not in nest.within or not self._blocks(out)]
+        within = [name for name in nest.within if name in out.dims and name not in outer]
         start = nest.row_pointers([out]) + nest.step_pointers([out])
 
         def body(part: Part) -> list[str]:
@@ -310,9 +355,9 @@ class TeamKernel:
             return [f"store({nest.step_pointer(out)}, {place}, {row.width.filled(_neutral(out))})"]
 
         if self.team.vectors is None:
-            lines = row.over_steps(start, body)
+            lines = row.over_steps(start, [], Work(body))
         else:
-            lines = [*start, *row.over([], body, apart=True)]
+            lines = [*start, *row.over([], Work(body, apart=True))]
         for name in reversed(within):
             stop = as_python(nest.size(name))
             lines = fill("cuda/units.py", "steps", {"body": lines}, INDEX=nest.index(name), STOP=stop)
@@ -354,6 +399,10 @@ def _only_if(conditions: list[str], lines: list[str]) -> list[str]:
     if not conditions or not lines:
         return lines
     return fill("cuda/rows.py", "only_if", {"then": lines}, CONDITION=" and ".join(conditions))
+
+
+def _rounded(text: str, dtype: str, source: str) -> str:
+    return text if dtype == source else f"as_{dtype}({text})"
 
 
 def _operation(out: Output) -> str:

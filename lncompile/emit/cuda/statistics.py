@@ -11,7 +11,7 @@ so the mean is a pair, and its square over the count corrects the variance (Chan
 
 from __future__ import annotations
 
-from lncompile.emit.cuda.row import Part, TeamRow
+from lncompile.emit.cuda.row import Part, TeamRow, Work
 from lncompile.emit.moments import Moments, grouped
 from lncompile.emit.statistics import levels_of
 from lncompile.ir import MOMENTS, Const, Input, Node, Reduce
@@ -58,7 +58,7 @@ def _pass(row: TeamRow, reductions: list[Reduce]) -> list[str]:
         return made
 
     lines += [f"{name} = {row.row_width.filled(_zero(op))}" for name, op in names]
-    lines += row.over([reduction.operand for reduction in reductions], body)
+    lines += row.over([reduction.operand for reduction in reductions], Work(body))
     lines += row.together(names)
     for group in groups:
         lines += _results(row, group)
@@ -78,7 +78,8 @@ def _pivots(row: TeamRow, groups: list[Moments]) -> list[str]:
     lines = [f"# moments of {', '.join(row.scope.names[value] for value in values)}"]
     inputs = [n for n in row.scope.vectors_for(values) if isinstance(n, Input) and not n.at_start]
     lines += [f"{row.nest.index(step)} = 0" for step in row.nest.steps]
-    lines += [*row.nest.step_pointers(inputs), *row.vectors(values, start)]
+    lines += row.nest.step_pointers(inputs)
+    lines += [*(row.read(values, start) if row.careful else []), *row.vectors(values, start)]
     for group in groups:
         value = row.scope.vector_operand(group.value, row.width)
         lines += [f"{_base(row, group)}_first = first({value})"]
@@ -92,7 +93,7 @@ def _pivots(row: TeamRow, groups: list[Moments]) -> list[str]:
             made.append(f"{base}_offsets = {base}_offsets + {offset}")
         return made
 
-    lines += row.over(values, body)
+    lines += row.over(values, Work(body))
     lines += row.together([(f"{_base(row, group)}_offsets", "sum") for group in groups])
     for group in groups:
         base = _base(row, group)

@@ -92,7 +92,7 @@ class Teaming:
         accesses = WARP if length is None else max(1, length // lanes)
         alone = any(set(self.nest.steps) - set(out.dims) for out in self._lane_sums)
         if alone:
-            per_step = min(_power(accesses), 256)
+            per_step = min(_power(accesses), WARP if self._step_sums else 256)
             return Team(per_step, self._teams(per_step), lanes, per_step, None)
         per_step = min(_power(accesses), WARP)
         sizes = [self.nest.axes[name].size for name in self.nest.steps]

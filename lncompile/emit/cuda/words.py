@@ -36,6 +36,7 @@ WORDS = (
     "log",
     "maximum",
     "minimum",
+    "pushed",
     "put",
     "quotient",
     "remainder",
@@ -52,5 +53,6 @@ WORDS = (
     "total",
     "warp_largest",
     "warp_total",
+    "unrolled_never",
     "where",
 )
