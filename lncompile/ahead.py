@@ -5,16 +5,20 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lncompile import arrays as arr
 from lncompile import axes as ax
+from lncompile.backends.cuda.target import is_cuda
 from lncompile.dtypes import named
 from lncompile.errors import LncTypeError, LncValueError
 from lncompile.interface import Interface
-from lncompile.kernel import Context, Kernel
+from lncompile.kernel import Context
 from lncompile.norm import Dispatcher, dispatcher_of, wrapped
 from lncompile.specialize import Specialization
+
+if TYPE_CHECKING:
+    from lncompile.device_kernel import AnyKernel
 
 #: Elements of an array at most, whatever their type: offsets in bytes are 64-bit numbers.
 _MOST = (2**63 - 1) // 8
@@ -54,13 +58,15 @@ def compile(
     ``dtype`` is one dtype for all arguments or a mapping by argument name, in which None leaves an optional
     argument out and those not mentioned have the first argument's; ``out_dtype`` is that of the outputs, else
     the first argument's. ``options`` are the equation's constants and the sizes of split axes. Batch sizes in
-    ``shape`` do not matter. ``target``: ``cpu`` is this machine.
+    ``shape`` do not matter. ``target``: ``cpu`` is this machine,
+    ``cuda`` the current device.
 
     Raises ``LncError`` naming what does not fit. Kernels for another CPU can be inspected (``stages``), not
-    called.
+    called. Those for CUDA are made without a device; ``launches`` and ``buffers`` tell what they launch.
     """
     dispatcher = dispatcher_of(norm)
-    sizes = _sizes(dispatcher, _checked_shape(shape), options)
+    shape = _checked_shape(shape)
+    sizes = _sizes(dispatcher, shape, options)
     special = dispatcher.specialization(
         _dtypes(dispatcher, dtype),
         sizes,
@@ -72,25 +78,30 @@ def compile(
     call = wrapped(fixed)
     call.__doc__ = dispatcher.equation.function.__doc__
     call.stages, call.target, call.interface = kernel.stages, kernel.target, kernel.interface
+    if is_cuda(target):
+        from lncompile.device_kernel import DeviceKernel
+
+        assert isinstance(kernel, DeviceKernel), "a kernel for CUDA is one for a device"
+        call.launches, call.buffers = kernel.launches(shape), kernel.buffers(shape)
     return call  # type: ignore[no-any-return]
 
 
 class _Fixed(Dispatcher):
     """A dispatcher that knows one kernel and compiles nothing."""
 
-    def __init__(self, parent: Dispatcher, special: Specialization, kernel: Kernel) -> None:
+    def __init__(self, parent: Dispatcher, special: Specialization, kernel: AnyKernel) -> None:
         super().__init__(parent.equation)
         self.signature = parent.signature
-        self.kernel: Kernel = kernel
+        self.kernel: AnyKernel = kernel
         self._special = special
 
-    def knows(self, kernel: Kernel) -> bool:
+    def knows(self, kernel: AnyKernel) -> bool:
         """Whether ``kernel`` is this one."""
         return kernel is self.kernel
 
     def kernel_for(
         self, values: tuple[object, ...], options: dict[str, Any]
-    ) -> tuple[Kernel, list[arr.Array | None]]:
+    ) -> tuple[AnyKernel, list[arr.Array | None]]:
         """The kernel, if the arguments are what it was compiled for."""
         for name in options:
             raise LncTypeError(f"{name}: a compiled kernel takes arrays alone; its constants are compiled in")

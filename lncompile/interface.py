@@ -18,6 +18,8 @@ Role = Literal["input", "absent", "output", "saved", "cotangent", "gradient", "w
 #: The stages of a compilation that can be shown, in order, and what a file that holds one ends in.
 STAGES = {"ir": "txt", "grad": "txt", "schedule": "txt", "source": "py", "llvm": "ll", "asm": "s"}
 
+CUDA_STAGES = {"ir": "txt", "grad": "txt", "schedule": "txt", "source": "py", "ptx": "ptx", "sass": "sass"}
+
 #: Roles that a call writes to.
 WRITTEN: frozenset[Role] = frozenset({"output", "saved", "gradient", "workspace"})
 

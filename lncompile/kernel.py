@@ -62,6 +62,13 @@ class Signature:
 
     def checked(self, values: Sequence[object]) -> list[Array | None]:
         """The arguments as arrays of supported dtypes, None for those that are left out."""
+        if any(_is_on_device(value) for value in values):
+            from lncompile import device_arrays
+
+            return [
+                None if value is None and name in self.optional else device_arrays.checked(name, value)
+                for name, value in zip(self.arguments, values, strict=True)
+            ]
         return [
             None if value is None and name in self.optional else arr.checked(name, value)
             for name, value in zip(self.arguments, values, strict=True)
@@ -90,7 +97,7 @@ class Context:
     __slots__ = ("inputs", "kernel", "saved")
 
     def __init__(
-        self, kernel: Kernel, inputs: tuple[Array | None, ...], saved: tuple[Array | None, ...]
+        self, kernel: Any, inputs: tuple[Array | None, ...], saved: tuple[Array | None, ...]
     ) -> None:
         self.kernel = kernel
         self.inputs = inputs
@@ -349,6 +356,24 @@ class Kernel:
                 plain = np.empty(target.shape, TABLE[buffer.dtype].numpy)
             direct.append(plain)
         return direct
+
+
+def _is_on_device(value: object) -> bool:
+    """Whether a value may be an array of a device; arrays of NumPy's, the most frequent, are told at once."""
+    if value is None or isinstance(value, np.ndarray):
+        return False
+    from lncompile.device_arrays import is_on_device
+
+    return is_on_device(value)
+
+
+def target_of(arrays: Sequence[Any]) -> str:
+    """The target whose code works where these arrays are."""
+    if isinstance(arrays[0], np.ndarray):
+        return "cpu"
+    from lncompile.device_arrays import target_of as of_device
+
+    return of_device(arrays[0])
 
 
 def refuse(*_: object) -> object:

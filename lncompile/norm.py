@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache, update_wrapper
 from types import CodeType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from lncompile import arrays as arr
 from lncompile import axes as ax
+from lncompile.backends.cuda.target import is_cuda
 from lncompile.dtypes import named
 from lncompile.equation import Equation, read_equation
 from lncompile.errors import LncTypeError, LncValueError
-from lncompile.kernel import Context, Kernel, refuse
+from lncompile.kernel import Context, refuse, target_of
 from lncompile.specialize import (
     Specialization,
     build_kernel,
@@ -28,6 +29,9 @@ from lncompile.specialize import (
     exactly,
     signature_of,
 )
+
+if TYPE_CHECKING:
+    from lncompile.device_kernel import AnyKernel
 
 
 class Norm(Protocol):
@@ -116,9 +120,9 @@ class Dispatcher:
     def __init__(self, equation: Equation) -> None:
         self.equation = equation
         self.signature = signature_of(equation)
-        self.kernel: Kernel | _NoKernel = _NoKernel()
-        self._kernels: dict[tuple[object, ...], Kernel] = {}
-        self._recent: dict[tuple[object, ...], tuple[Kernel, ...]] = {}
+        self.kernel: AnyKernel | _NoKernel = _NoKernel()
+        self._kernels: dict[tuple[object, ...], AnyKernel] = {}
+        self._recent: dict[tuple[object, ...], tuple[AnyKernel, ...]] = {}
         self._defaults: tuple[tuple[str, Any], ...] | None = None
 
     def call(self, values: tuple[object, ...], out: object, options: dict[str, Any]) -> Any:
@@ -156,7 +160,7 @@ class Dispatcher:
 
     def kernel_for(
         self, values: tuple[object, ...], options: dict[str, Any]
-    ) -> tuple[Kernel, list[arr.Array | None]]:
+    ) -> tuple[AnyKernel, list[arr.Array | None]]:
         """The kernel for these arguments, compiled if need be, and the arguments as arrays."""
         arrays = self.signature.checked(values)
         dtypes = {
@@ -165,7 +169,7 @@ class Dispatcher:
             if array is not None
         }
         sizes = self.signature.solve(arrays, self.given_sizes(options))
-        return self.compiled(self.specialization(dtypes, sizes, options)), arrays
+        return self.compiled(self.specialization(dtypes, sizes, options, target_of(arrays))), arrays
 
     def specialization(
         self, dtypes: dict[str, str], sizes: ax.Sizes, options: Mapping[str, Any], target: str = "cpu"
@@ -175,6 +179,9 @@ class Dispatcher:
         if sizes.get(ax.ELLIPSIS) == () and self.equation.pattern.dims[0] != (ax.ELLIPSIS,):
             # No dimensions between or behind others: known when compiling, so that no loop goes over nothing.
             fixed = (*fixed, *({ax.ELLIPSIS} - set(fixed)))
+        if is_cuda(target):
+            # A device's accesses are wide only where it is known that every row is made of whole ones.
+            fixed = (*fixed, *({self.equation.pattern.axes[-1]} - set(fixed) if len(sizes) > 1 else ()))
         out_dtype = options.get("out_dtype")
         return Specialization(
             tuple(dtypes.items()),
@@ -185,7 +192,7 @@ class Dispatcher:
             dots if isinstance(dots := sizes.get(ax.ELLIPSIS), tuple) and ax.ELLIPSIS in fixed else (),
         )
 
-    def compiled(self, special: Specialization) -> Kernel:
+    def compiled(self, special: Specialization) -> AnyKernel:
         """The kernel for a specialization, compiled once whatever number of threads ask for it."""
         key = special.key
         found = self._kernels.get(key)
@@ -197,7 +204,7 @@ class Dispatcher:
                     self._kernels[key] = found
         return found
 
-    def knows(self, kernel: Kernel) -> bool:
+    def knows(self, kernel: AnyKernel) -> bool:
         """Whether ``kernel`` is one of this norm's."""
         return kernel.signature is self.signature
 
@@ -211,12 +218,12 @@ class Dispatcher:
 
     def _serving(
         self, values: tuple[object, ...], options: dict[str, Any], key: tuple[object, ...]
-    ) -> tuple[Kernel, list[arr.Array | None]]:
+    ) -> tuple[AnyKernel, list[arr.Array | None]]:
         kernel, arrays = self.kernel_for(values, options)
         self._remember(kernel, key)
         return kernel, arrays
 
-    def _remember(self, kernel: Kernel, key: tuple[object, ...]) -> None:
+    def _remember(self, kernel: AnyKernel, key: tuple[object, ...]) -> None:
         """Try ``kernel`` first from now on, in calls with these options."""
         recent = self._recent.get(key, ())
         if recent[:1] != (kernel,):

@@ -15,6 +15,8 @@ from lncompile import cache, interface, kernel
 from lncompile.arrays import described
 from lncompile.backends.cpu.runtime import Slot
 from lncompile.backends.cpu.target import TARGETS, CpuTarget, find, host
+from lncompile.backends.cuda.target import CudaTarget, is_cuda
+from lncompile.backends.cuda.target import find as find_cuda
 from lncompile.equation import Equation
 from lncompile.errors import LncTypeError, LncValueError
 from lncompile.fingerprint import fingerprint, fingerprint_of_value
@@ -23,6 +25,8 @@ from lncompile.kernel import Kernel, Signature, refuse
 if TYPE_CHECKING:
     from lncompile.arrays import Array
     from lncompile.compiler import Compilation
+    from lncompile.device_compiler import CudaCompilation
+    from lncompile.device_kernel import AnyKernel
     from lncompile.ir import Program
 
 #: Counts changes of what entry points expect of the process beside the table's slots.
@@ -110,14 +114,14 @@ def signature_of(equation: Equation) -> Signature:
     )
 
 
-def build_kernel(equation: Equation, signature: Signature, special: Specialization) -> Kernel:
+def build_kernel(equation: Equation, signature: Signature, special: Specialization) -> AnyKernel:
     """Load the kernel from the cache, or trace the equation and compile it into the cache.
 
     Raises ``LncError`` where the equation is wrong or its axes are not supported; no error of the disk
     prevents a kernel (``cache.fetch``).
     """
     dtypes, sizes = dict(special.dtypes), dict(special.sizes)
-    target = find(special.target)
+    target = find_cuda(special.target) if is_cuda(special.target) else find(special.target)
 
     @memoized
     def program() -> Program:
@@ -134,14 +138,19 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
         f"{'target':<12} {target.name}",
     )
 
-    def compilation() -> Compilation:
-        from lncompile.compiler import Compilation
+    def compilation() -> Compilation | CudaCompilation:
         from lncompile.emit.lower import Request
 
         request = Request(equation.name, equation.pattern, arguments, sizes, header, special.dots)
+        if isinstance(target, CudaTarget):
+            from lncompile.device_compiler import CudaCompilation
+
+            return CudaCompilation(program(), target, request)
+        from lncompile.compiler import Compilation
+
         return Compilation(program(), target, request)
 
-    made: list[Compilation] = []
+    made: list[Compilation | CudaCompilation] = []
 
     def stage(name: str) -> str:
         if not made:
@@ -152,23 +161,26 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
         made.append(compilation())
         return made[0].artifact()
 
-    stages = LazyStages(tuple(interface.STAGES), stage)
+    on_device = isinstance(target, CudaTarget)
+    stages = LazyStages(tuple(interface.CUDA_STAGES if on_device else interface.STAGES), stage)
     if 0 in sizes.values():
-        from lncompile.empty import empty_kernel
-
-        return empty_kernel(signature, compilation(), stages)
+        return _empty(signature, compilation(), stages)
     spec = {
         **_identity(equation, special, program),
         "arguments": [[name, [list(dim) for dim in dims], there] for name, dims, there in arguments],
         "pattern": equation.pattern.text,
         "sizes": sizes,
         "dots": special.dots,
-        "target": [target.name, target.triple, target.cpu, target.features],
+        "target": list(target),
         "abi": [_ABI, *(f"{slot.name}={slot.value}" for slot in Slot)],
-        "versions": _versions(),
+        "versions": _versions() | (_versions_of(*_CUDA) if on_device else {}),
         "override": _overrides(equation.name),
     }
     entry = cache.fetch(spec, build)
+    if isinstance(target, CudaTarget):
+        from lncompile.device_kernel import DeviceKernel
+
+        return DeviceKernel(signature, entry.library, entry.meta, stages, target)
     if not _runs_here(target):
         elsewhere = _Elsewhere(target.name)
         offered = interface.from_json(entry.meta["interface"])
@@ -176,6 +188,17 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
             signature, offered, target.name, entry.meta["returns_tuple"], elsewhere, elsewhere, stages
         )
     return kernel.load(signature, entry.open_library(ctypes.CDLL), entry.meta, stages)
+
+
+def _empty(
+    signature: Signature, compilation: Compilation | CudaCompilation, stages: Mapping[str, str]
+) -> Kernel:
+    from lncompile.compiler import Compilation
+    from lncompile.empty import empty_kernel
+
+    if not isinstance(compilation, Compilation):
+        raise LncValueError(f"{signature.arguments[0]}: expected at least one feature on a device; got none")
+    return empty_kernel(signature, compilation, stages)
 
 
 def _identity(
@@ -272,10 +295,19 @@ def _overrides(norm: str) -> Mapping[str, str]:
     return override_digest(norm)
 
 
-@memoized
+#: What makes the code of a device, beside what makes any.
+_CUDA = ("numba_cuda", "nvidia_nvvm", "nvidia_nvjitlink", "cuda_core")
+
+
 def _versions() -> dict[str, str]:
-    """Versions of what makes the code, and a stamp of this package's own files; imports none of it."""
-    found = {"numba": "", "llvmlite": ""}
+    """Versions of what makes the code, and a stamp of this package's own files."""
+    return _versions_of("numba", "llvmlite") | {"lncompile": _stamp()}
+
+
+@memoized
+def _versions_of(*packages: str) -> dict[str, str]:
+    """Versions of packages by name, '' for one that is not installed; imports none of them."""
+    found = dict.fromkeys(packages, "")
     for directory in sys.path:
         try:
             names = os.listdir(directory or ".")
@@ -285,9 +317,10 @@ def _versions() -> dict[str, str]:
             package, _, rest = name.partition("-")
             if package in found and not found[package] and rest.endswith(".dist-info"):
                 found[package] = rest.removesuffix(".dist-info")
-    return found | {"lncompile": _stamp()}
+    return found
 
 
+@memoized
 def _stamp() -> str:
     """Sizes and times of the package's files: a changed compiler makes other keys. Reading all takes 2 ms."""
     here = os.path.dirname(os.path.abspath(__file__))

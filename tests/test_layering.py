@@ -29,9 +29,18 @@ LAYERS = (
     ("backends.cpu.runtime", "backends.cpu.target", "backends.cpu.calls"),
     # What makes a library.
     ("backends.cpu",),
+    # What a kernel on a device needs, and what makes one.
+    (
+        "backends.cuda.target",
+        "backends.cuda.device",
+        "backends.cuda.packed",
+        "backends.cuda.plan",
+        "backends.cuda.described",
+    ),
+    ("backends.cuda",),
     ("cache", "cache_lock", "cache_tools"),
-    ("compiler",),
-    ("buffers", "kernel", "empty"),
+    ("compiler", "device_compiler"),
+    ("buffers", "kernel", "empty", "device_arrays", "device_runner", "device_kernel"),
     ("specialize", "norm", "ahead", "norms", "channels", "functional"),
     ("cli", "__main__"),
 )

@@ -14,12 +14,13 @@ from lncompile.interface import Phase
 class Grid(NamedTuple):
     """One launch: its entry, how many blocks of how many threads, and its arguments.
 
-    ``numbers`` come behind the pointers to ``buffers``, as int64.
+    ``numbers`` come behind the pointers to ``buffers``, as int64; ``shared`` are bytes of dynamic shared memory.
     """
 
     entry: str
     blocks: int
     threads: int
+    shared: int
     buffers: tuple[str, ...]
     numbers: tuple[int, ...]
 
@@ -50,7 +51,8 @@ def plan_of(
         if units:
             given = tuple(numbers[name] for name in kernel.numbers)
             count = -(-units // kernel.teams)
-            grids.append(Grid(kernel.entry, count, kernel.threads * kernel.teams, kernel.buffers, given))
+            threads = kernel.threads * kernel.teams
+            grids.append(Grid(kernel.entry, count, threads, kernel.shared, kernel.buffers, given))
     workspaces = {
         buffer.name: evaluated(str(buffer.dims[0]), numbers)
         for buffer in phase.buffers

@@ -8,15 +8,16 @@ from lncompile.errors import LncTypeError, LncValueError
 
 
 class CudaTarget(NamedTuple):
-    """An architecture: its name, its compute capability, and how many multiprocessors its device has.
+    """An architecture: its name, its compute capability, and what its device has.
 
-    The number is that of the usual device: A100, H100 SXM, B200 and RTX PRO 6000. Launches go by that of the device
-    they are made on.
+    The number of multiprocessors is that of the usual device: A100, H100 SXM, B200 and RTX PRO 6000. Launches go by
+    that of the device they are made on. ``shared_bytes`` is the shared memory that a block can have.
     """
 
     name: str
     capability: tuple[int, int]
     multiprocessors: int
+    shared_bytes: int
 
     @property
     def arch(self) -> str:
@@ -27,10 +28,10 @@ class CudaTarget(NamedTuple):
 TARGETS: dict[str, CudaTarget] = {
     target.name: target
     for target in (
-        CudaTarget("cuda:sm_80", (8, 0), 108),
-        CudaTarget("cuda:sm_90", (9, 0), 132),
-        CudaTarget("cuda:sm_100", (10, 0), 148),
-        CudaTarget("cuda:sm_120", (12, 0), 188),
+        CudaTarget("cuda:sm_80", (8, 0), 108, 163 << 10),
+        CudaTarget("cuda:sm_90", (9, 0), 132, 227 << 10),
+        CudaTarget("cuda:sm_100", (10, 0), 148, 227 << 10),
+        CudaTarget("cuda:sm_120", (12, 0), 188, 99 << 10),
     )
 }
 

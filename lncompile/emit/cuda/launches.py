@@ -24,7 +24,7 @@ class Kernel(NamedTuple):
     """One kernel: pointers in order of ``buffers``, then all ``numbers`` by name, as int64.
 
     ``units`` is the number of units, a C expression; a thread block does ``teams`` of them with ``threads``
-    threads each.
+    threads each and ``shared`` bytes of dynamic shared memory.
     """
 
     entry: str
@@ -33,6 +33,7 @@ class Kernel(NamedTuple):
     units: str
     threads: int
     teams: int
+    shared: int
 
 
 class Launches(NamedTuple):

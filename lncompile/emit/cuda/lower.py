@@ -11,7 +11,7 @@ from lncompile.emit.cuda.words import WORDS
 from lncompile.emit.lower import Request, arrays_of, function_text, module_text, sizes_of, stem_of
 from lncompile.emit.names import derived, legal
 from lncompile.emit.nest import product
-from lncompile.interface import Buffer, Interface, Phase
+from lncompile.interface import Buffer, Call, Interface, Phase
 from lncompile.ir import Output, Program, Reduce
 from lncompile.passes import Pair
 from lncompile.passes.stages import Stage
@@ -42,18 +42,22 @@ class LoweredCuda:
     pair: Pair
 
 
-def lower_cuda(pair: Pair, request: Request) -> LoweredCuda:
-    """Emit the kernels of both programs, one a stage."""
+def lower_cuda(pair: Pair, request: Request, shared_bytes: int) -> LoweredCuda:
+    """Emit the kernels of both programs, one a stage, for blocks with so much shared memory."""
     pair = legal(pair, frozenset(_words(pair)))
     bodies: list[str] = []
     functions: list[Function] = []
     phases: list[Phase] = []
     launches: list[Launches] = []
+    taken: frozenset[str] = frozenset()
     for name, program in (("forward", pair.forward), ("backward", pair.backward)):
-        emitter = _PhaseEmitter(program, f"{stem_of(request)}_{name}")
+        emitter = _PhaseEmitter(program, f"{stem_of(request)}_{name}", taken)
         launches.append(emitter.emit(bodies, functions))
         buffers = (*arrays_of(program, request), *emitter.workspaces)
-        phases.append(Phase("", buffers, sizes_of(emitter.names, request), ()))
+        # A kernel's buffers are told by name, those of both phases together.
+        taken |= {buffer.name for buffer in emitter.workspaces}
+        calls = tuple(Call(k.entry, k.buffers, k.units, "1") for k in launches[-1].kernels)
+        phases.append(Phase("", buffers, sizes_of(emitter.names, request), calls))
     return LoweredCuda(
         module_text(request, bodies, "lncompile.backends.cuda.intrinsics", WORDS),
         tuple(functions),
@@ -74,12 +78,12 @@ def schedule_of(program: Program) -> Schedule:
 class _PhaseEmitter:
     """Emits the kernels of one phase."""
 
-    def __init__(self, program: Program, stem: str) -> None:
+    def __init__(self, program: Program, stem: str, taken: frozenset[str]) -> None:
         self.names = LaunchNames(program)
         self.workspaces: list[Buffer] = []
         self._stem = stem
         self._schedule = schedule_of(program)
-        self._stages = plan(program, self._schedule)
+        self._stages = plan(program, self._schedule, taken)
         self._blocks: dict[str, Blocks] = {}
 
     def emit(self, bodies: list[str], functions: list[Function]) -> Launches:
@@ -99,7 +103,7 @@ class _PhaseEmitter:
             team = kernel.team
             functions.append(Function(name, tuple(arrays.values()), len(numbers), team.block))
             launched.append(
-                Kernel(name, tuple(arrays), numbers, kernel.nest.units, team.threads, team.teams)
+                Kernel(name, tuple(arrays), numbers, kernel.nest.units, team.threads, team.teams, 0)
             )
         return Launches(tuple(launched), tuple(self._blocks.values()))
 

@@ -1,0 +1,85 @@
+"""The driver's side: devices, code that is loaded on them, launches on CuPy's current stream."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from lncompile.errors import LncValueError
+
+
+class DeviceInfo(NamedTuple):
+    """A device: its number, compute capability, and how many multiprocessors it has."""
+
+    number: int
+    capability: tuple[int, int]
+    multiprocessors: int
+
+
+def cupy() -> Any:
+    """CuPy.
+
+    Raises:
+        LncValueError: it is not installed.
+    """
+    try:
+        import cupy as module
+    except ImportError as error:
+        raise LncValueError(
+            f"target: arrays on a device need CuPy, of the extra cuda12 or cuda13: {error}"
+        ) from error
+    return module
+
+
+def current() -> DeviceInfo:
+    """CuPy's current device.
+
+    Raises:
+        LncValueError: there is no device, or no CuPy.
+    """
+    module = cupy()
+    if not module.cuda.is_available():
+        raise LncValueError("target: 'cuda' is the current device; there is none, so name one, as cuda:sm_90")
+    return info(module.cuda.Device().id)
+
+
+@cache
+def info(number: int) -> DeviceInfo:
+    """The device of this number."""
+    device = cupy().cuda.Device(number)
+    capability = str(device.compute_capability)
+    split = int(capability[:-1]), int(capability[-1])
+    return DeviceInfo(number, split, device.attributes["MultiProcessorCount"])
+
+
+class Function(NamedTuple):
+    """A kernel that is loaded on a device."""
+
+    kernel: Any
+    launch: Any
+    config: Any
+
+
+def load(number: int, cubin: bytes, entry: str, blocks: int, threads: int, shared: int) -> Function:
+    """The function ``entry`` of a cubin on a device, ready to be launched with so many blocks and threads."""
+    from cuda.core import Device, LaunchConfig, launch
+
+    # Threads that have not used the device so far have no context.
+    Device(number).set_current()
+    config = LaunchConfig(grid=blocks, block=threads, shmem_size=shared)
+    return Function(_kernel(number, cubin, entry), launch, config)
+
+
+@cache
+def _kernel(number: int, cubin: bytes, entry: str) -> Any:
+    from cuda.core import ObjectCode
+
+    return ObjectCode.from_cubin(cubin).get_kernel(entry)
+
+
+@cache
+def stream_of(pointer: int) -> Any:
+    """The stream that CuPy calls by this pointer, as launches take it."""
+    from cuda.core import Stream
+
+    return Stream.from_handle(pointer)

@@ -1,0 +1,111 @@
+"""The way to CUDA from end to end: a traced program in, an artifact out. Never imported on a cache hit.
+
+program --passes--> forward, backward --schedule--> --emit--> source --Numba--> PTX --nvJitLink--> cubin
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from lncompile import __version__, interface
+from lncompile.backends.cuda.packed import Code, packed
+from lncompile.backends.cuda.target import CudaTarget
+from lncompile.cache import Artifact
+from lncompile.emit.cuda import launches
+from lncompile.emit.cuda.lower import LoweredCuda, lower_cuda
+from lncompile.emit.lower import Request
+from lncompile.errors import LncValueError
+from lncompile.interrupts import interrupts_held
+from lncompile.ir import Program
+from lncompile.passes import Pair, run_passes
+from lncompile.printer import show
+from lncompile.verify import verify
+
+
+@dataclass(frozen=True)
+class CudaCompilation:
+    """One specialization on its way through the stages; each is computed when it is first asked for."""
+
+    program: Program
+    target: CudaTarget
+    request: Request
+
+    @cached_property
+    def pair(self) -> Pair:
+        """Forward and backward programs."""
+        return run_passes(verify(self.program), verify)
+
+    @cached_property
+    def lowered(self) -> LoweredCuda:
+        """The emitted source and what is launched."""
+        return lower_cuda(self.pair, self.request, self.target.shared_bytes)
+
+    def stages(self) -> dict[str, Callable[[], str]]:
+        """Every stage as text, computed on demand; the same bytes in every process."""
+        return {
+            "ir": lambda: show(self.pair.forward),
+            "grad": lambda: show(self.pair.backward),
+            "schedule": self._schedules,
+            "source": lambda: self.lowered.source,
+            "ptx": lambda: "\n".join(code.ptx for code in self.codes),
+            "sass": lambda: "\n".join(map(self._disassembled, self.codes)),
+        }
+
+    def _schedules(self) -> str:
+        forward, backward = (schedule.show() for schedule in self.lowered.schedules)
+        return f"forward\n{forward}\nbackward\n{backward}"
+
+    @staticmethod
+    def _disassembled(code: Code) -> str:
+        from lncompile.backends.cuda.link import disassembled
+
+        return disassembled(code.cubin)
+
+    @cached_property
+    def codes(self) -> tuple[Code, ...]:
+        """The code of every kernel."""
+        try:
+            with interrupts_held():
+                from lncompile.backends.cuda.frontend import executed, ptx_of
+                from lncompile.backends.cuda.link import link
+        except ImportError as error:
+            raise LncValueError(
+                f"target: {self.target.name} needs the extra cuda12 or cuda13 of lncompile; {error}"
+            ) from error
+        namespace = executed(self.lowered.source)
+        codes = []
+        for function in self.lowered.functions:
+            ptx = ptx_of(namespace, function, self.target)
+            codes.append(Code(function.name, ptx, link(ptx, self.target).cubin))
+        return tuple(codes)
+
+    def artifact(self) -> Artifact:
+        """Compile; also writes every stage but the machine code's text to ``LNCOMPILE_DUMP`` where that is set."""
+        library, contents = packed(self.codes)
+        lowered = self.lowered
+        meta = {
+            "norm": self.program.name,
+            "target": self.target.name,
+            "interface": interface.to_json(lowered.interface),
+            "forward": launches.to_json(lowered.forward),
+            "backward": launches.to_json(lowered.backward),
+            "contents": contents,
+            "returns_tuple": self.program.returns_tuple,
+            "lncompile": __version__,
+        }
+        directory = os.environ.get("LNCOMPILE_DUMP")
+        if directory:
+            self.dump(Path(directory))
+        return Artifact(library, lowered.source, meta)
+
+    def dump(self, directory: Path) -> None:
+        """Write the stages to ``directory``, as ``NORM.STAGE.EXTENSION``; SASS needs a tool of its own."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in self.stages().items():
+            if name != "sass":
+                path = directory / f"{self.program.name}.{name}.{interface.CUDA_STAGES[name]}"
+                path.write_text(text(), encoding="utf-8")
