@@ -74,7 +74,7 @@ def canonical(array: Any) -> Any:
 
 
 def check_output(name: str, array: object, shape: tuple[int, ...], dtype: str) -> Any:
-    """``array`` if it is one of CuPy's that can be written to as asked for; ``LncError`` naming it otherwise."""
+    """``array`` if it is one of CuPy's and as asked for; ``LncError`` naming it otherwise."""
     cupy = sys.modules.get("cupy")
     if cupy is None or not isinstance(array, cupy.ndarray):
         raise LncTypeError(f"{name}: expected a CuPy array to write to; got {described(array)}")
@@ -110,7 +110,9 @@ def check_distinct(outputs: Sequence[tuple[str, Any]], inputs: Sequence[tuple[st
     for at, (name, array) in enumerate(outputs):
         for other_name, other in outputs[:at]:
             if overlap(array, other):
-                raise LncValueError(f"{name}: expected memory of its own; got an array that overlaps {other_name}")
+                raise LncValueError(
+                    f"{name}: expected memory of its own; got an array that overlaps {other_name}"
+                )
         for other_name, other in inputs:
             if overlap(array, other) and not same_place(array, other):
                 raise LncValueError(

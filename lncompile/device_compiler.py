@@ -84,7 +84,7 @@ class CudaCompilation:
         return tuple(codes)
 
     def artifact(self) -> Artifact:
-        """Compile; also writes every stage but the machine code's text to ``LNCOMPILE_DUMP`` where that is set."""
+        """Compile; also writes every stage but SASS to ``LNCOMPILE_DUMP`` where that is set."""
         library, contents = packed(self.codes)
         lowered = self.lowered
         meta = {

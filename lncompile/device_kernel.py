@@ -13,9 +13,9 @@ from lncompile import interface
 from lncompile.backends.cpu.calls import may_coincide
 from lncompile.backends.cuda import described, device
 from lncompile.backends.cuda.packed import unpacked
-from lncompile.device_runner import PhaseRunner
 from lncompile.backends.cuda.target import CudaTarget, serving
 from lncompile.buffers import batch_sizes, shape_of, with_role
+from lncompile.device_runner import PhaseRunner
 from lncompile.dtypes import TABLE
 from lncompile.emit.cuda import launches
 from lncompile.errors import LncTypeError, LncValueError
@@ -26,8 +26,8 @@ from lncompile.kernel import Context, Kernel, Signature, refuse
 class DeviceKernel:
     """The code of one specialization for CUDA, its interface, and how its norm is called.
 
-    It has the same ways to be called as ``Kernel``; there is no quick one, since a launch takes longer than the
-    checks.
+    It has the same ways to be called as ``Kernel``; there is no quick one, since a launch takes longer than
+    the checks.
     """
 
     entry = into = staticmethod(refuse)
@@ -103,7 +103,9 @@ class DeviceKernel:
         result, inputs, saved = self._computed(values, out, saves=True)
         return result, Context(self, tuple(inputs), tuple(saved))
 
-    def _computed(self, values: Sequence[Any], out: object, *, saves: bool) -> tuple[Any, list[Any], list[Any]]:
+    def _computed(
+        self, values: Sequence[Any], out: object, *, saves: bool
+    ) -> tuple[Any, list[Any], list[Any]]:
         number = self._device(values)
         phase, shape = self.interface.forward, values[0].shape
         with device.cupy().cuda.Device(number):
@@ -117,7 +119,8 @@ class DeviceKernel:
             if saves:
                 # The backward reads the inputs again: those that are written over are kept as copies.
                 inputs = [
-                    a.copy() if a is not None and any(dev.overlap(a, t) for t in targets) else a for a in inputs
+                    a.copy() if a is not None and any(dev.overlap(a, t) for t in targets) else a
+                    for a in inputs
                 ]
             direct = self._direct(phase, self._outputs, targets, inputs)
             self._forward.run([*inputs, *direct, *saved], number, keep=True)
@@ -126,10 +129,11 @@ class DeviceKernel:
 
     def backward(self, dy: object, ctx: Context, out: object = None) -> Any:
         """The gradients of all arguments that were given, as a named tuple."""
-        phase, x = self.interface.backward, ctx.inputs[0]
+        phase, inputs = self.interface.backward, list[Any](ctx.inputs)
+        x = inputs[0]
         number = x.device.id
         with device.cupy().cuda.Device(number):
-            head = [*ctx.inputs, *self._entering(dy, x.shape, number), *ctx.saved]
+            head = [*inputs, *self._entering(dy, x.shape, number), *ctx.saved]
             if out is None:
                 made = [self._empty(phase, buffer, x.shape) for buffer in self._gradients]
                 self._backward.run([*head, *made], number)
@@ -180,7 +184,9 @@ class DeviceKernel:
             array = dev.checked(name, value)
             dev.check_like(name, array, shape_of(buffer, phase.buffers[0], shape), buffer.dtype)
             if array.device.id != number:
-                raise LncValueError(f"{name}: expected an array on device {number}; got one on {array.device.id}")
+                raise LncValueError(
+                    f"{name}: expected an array on device {number}; got one on {array.device.id}"
+                )
             entering.append(dev.canonical(array))
         return entering
 
@@ -202,13 +208,21 @@ class DeviceKernel:
         """The arrays of an earlier result, or of a tuple in that order, checked."""
         arguments = self.signature.arguments
         if not isinstance(out, tuple | list) or len(out) != len(arguments):
-            raise LncTypeError(f"out: expected a tuple of {len(arguments)} gradients ({', '.join(arguments)})")
-        inputs, given = dict(zip(arguments, ctx.inputs, strict=True)), dict(zip(arguments, out, strict=True))
+            raise LncTypeError(
+                f"out: expected a tuple of {len(arguments)} gradients ({', '.join(arguments)})"
+            )
+        given = dict(zip(arguments, out, strict=True))
+        inputs: dict[str, Any] = dict(zip(arguments, ctx.inputs, strict=True))
         for name, value in inputs.items():
             if value is None and given[name] is not None:
-                raise LncTypeError(f"out.{name}: expected None, since {name} was left out and has no gradient")
+                raise LncTypeError(
+                    f"out.{name}: expected None, since {name} was left out and has no gradient"
+                )
         named = [
-            (f"out.{b.of}", dev.check_output(f"out.{b.of}", given[b.of or ""], inputs[b.of or ""].shape, b.dtype))
+            (
+                f"out.{b.of}",
+                dev.check_output(f"out.{b.of}", given[b.of or ""], inputs[b.of or ""].shape, b.dtype),
+            )
             for b in self._gradients
         ]
         reads = [
@@ -222,7 +236,9 @@ class DeviceKernel:
     def _distinct(named: list[tuple[str, Any]], reads: list[tuple[str, Any]], number: int) -> list[Any]:
         for name, array in named:
             if array.device.id != number:
-                raise LncValueError(f"{name}: expected an array on device {number}; got one on {array.device.id}")
+                raise LncValueError(
+                    f"{name}: expected an array on device {number}; got one on {array.device.id}"
+                )
         dev.check_distinct(named, reads)
         return [array for _, array in named]
 

@@ -19,8 +19,8 @@ _BOUNDARY = 256
 class Prepared(NamedTuple):
     """The launches of a phase for arrays of one shape on one device.
 
-    ``calls`` are function, places of pointers, and numbers; ``shapes`` those of the arrays; ``workspaces`` the
-    offsets of workspaces in a memory of ``bytes``.
+    ``calls`` are function, places of pointers, and numbers; ``shapes`` those of the arrays; ``workspaces``
+    the offsets of workspaces in a memory of ``bytes``.
     """
 
     calls: tuple[tuple[device.Function, tuple[int, ...], tuple[int, ...]], ...]
@@ -77,8 +77,8 @@ class PhaseRunner:
     def run(self, arrays: Sequence[Any], number: int, *, keep: bool = False) -> None:
         """Launch the phase on arrays that fit it, one for each buffer, None for those that are left out.
 
-        The device of this number is the current one. Workspaces come from CuPy's pool; with ``keep`` they stay
-        for later calls on the same stream, so that these allocate nothing and a graph may capture them.
+        The device of this number is the current one. Workspaces come from CuPy's pool; with ``keep`` they
+        stay for later calls on the same stream, so that these allocate nothing and a graph may capture them.
         """
         cupy = device.cupy()
         ready = self.prepared(arrays[0].shape, number)

@@ -143,8 +143,7 @@ def module_text(request: Request, bodies: list[str], language: str, words: Seque
 
 
 def arrays_of(program: Program, request: Request) -> list[Buffer]:
-    """A buffer for each argument in the equation's order, where one that was left out keeps its place, and for
-    each other array of a phase."""
+    """The arrays of a phase; arguments are first, in order, and one that was left out keeps its place."""
     given = iter(node for node in program.inputs if node.role == "input")
     buffers = []
     for name, dims, there in request.arguments:

@@ -52,7 +52,7 @@ def _whole(program: Program, chunk: str, name: str) -> Program:
 
 
 def counting(axis: Axis, per: int, program: Program) -> Axis:
-    """A new axis that counts the stretches of ``per`` positions of ``axis``, or of so many as a launch says."""
+    """A new axis that counts stretches of ``per`` positions of ``axis``, or, for 0, of what a launch says."""
     taken = {other.name for other in program.axes}
     name = f"{axis.name.replace('*', '_')}_blocks"
     while name in taken:

@@ -1,7 +1,7 @@
 """How CUDA's kernels are laid out: a frozen dataclass, and the heuristic that fills it.
 
-Every constant stands beside its reason. None was timed: there was no device; registers and spills are those that
-ptxas reports.
+Every constant stands beside its reason. None was timed: there was no device; registers and spills are those
+that ptxas reports.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class Schedule:
 
     A row is computed by a team of threads, each of which accesses ``vector_bytes`` at a time and has about
     ``thread_elements`` of the row, ``most_vectors`` accesses at most, in registers; a team has at most
-    ``most_threads``, and small teams share blocks of ``block_threads``. Columns of partial sums are added up by
-    ``column_members`` threads each. Rows of more than ``unit_elements`` are cut into stretches of
-    ``chunk_elements`` for several teams, and features that lie innermost and are fewer than ``shortest_vector``
-    share vectors with the batch axis around them. Gradients of parameters are summed by
+    ``most_threads``, and small teams share blocks of ``block_threads``. Columns of partial sums are added up
+    by ``column_members`` threads each. Rows of more than ``unit_elements`` are cut into stretches of
+    ``chunk_elements`` for several teams, and features that lie innermost and are fewer than
+    ``shortest_vector`` share vectors with the batch axis around them. Gradients of parameters are summed by
     ``threads_resident`` threads of each multiprocessor at a time, over ``least_rows`` rows or more.
     """
 
@@ -54,8 +54,8 @@ class Schedule:
 def heuristic(program: Program, *, sums_rows: bool) -> Schedule:
     """The schedule of one phase's program; ``sums_rows``: registers also hold sums over rows."""
     double = TABLE[program.compute].itemsize == 8
-    # Forward of 16384 float32 features: 56 registers with 32 elements a thread, 94 with 64, so that half as many
-    # loads are in flight. Backward there are two arrays and two sums: 72 registers with 16.
+    # Forward of 16384 float32 features: 56 registers with 32 elements a thread, 94 with 64, so that half as
+    # many loads are in flight. Backward there are two arrays and two sums: 72 registers with 16.
     thread_elements = 16 // (2 if double else 1)
     return Schedule(
         vector_bytes=16,

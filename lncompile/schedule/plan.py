@@ -39,8 +39,8 @@ _SLOW = frozenset({"sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf"})
 class Limits(Protocol):
     """What a schedule says about stages; ``schedule/cpu.py`` explains the numbers.
 
-    ``computes_once``: what takes long to compute and differs from lane to lane alone is computed before a loop
-    over rows. A block of 0 rows is one whose size a launch tells.
+    ``computes_once``: what takes long to compute and differs from lane to lane alone is computed before a
+    loop over rows. A block of 0 rows is one whose size a launch tells.
     """
 
     @property

@@ -1,7 +1,7 @@
 """Between element types: what lies in memory as 16 bits is computed on as float32 or float64.
 
-Every conversion rounds once, to nearest even: bfloat16 is cut out of a float32, and a float64 on its way there
-is first rounded to odd, which keeps what the second rounding needs to know.
+Every conversion rounds once, to nearest even: bfloat16 is cut out of a float32, and a float64 on its way
+there is first rounded to odd, which keeps what the second rounding needs to know.
 """
 
 from __future__ import annotations

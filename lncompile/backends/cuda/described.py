@@ -1,4 +1,4 @@
-"""What a kernel compiled for CUDA tells about its launches: enough to interpret or launch the code from anywhere."""
+"""What a kernel compiled for CUDA tells about its launches: enough to interpret or launch it from anywhere."""
 
 from __future__ import annotations
 

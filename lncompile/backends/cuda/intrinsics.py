@@ -1,7 +1,7 @@
 """The kernel language for CUDA: what emitted kernels call, as inline LLVM instructions and PTX.
 
-A value is a vector of a few lanes in one thread's registers; what is the same for all elements of a row has one
-lane. The names that the CPU's kernels use too mean the same (``lncompile/emit/standins.py``).
+A value is a vector of a few lanes in one thread's registers; what is the same for all elements of a row has
+one lane. The names that the CPU's kernels use too mean the same (``lncompile/emit/standins.py``).
 """
 
 from __future__ import annotations
@@ -16,23 +16,11 @@ from numba.cuda.extending import intrinsic
 from lncompile.backends.cpu import vecmath
 from lncompile.backends.cuda.conversions import converted
 from lncompile.backends.cuda.memory import (
-    advance,
-    get_float32,
-    get_float64,
-    is_given,
     literal,
-    load,
-    load_constant,
-    load_once,
-    put,
-    share_float32,
-    share_float64,
-    store,
 )
 from lncompile.backends.cuda.vectors import (
     I32,
     I64,
-    Half,
     Vector,
     adapted,
     assembly,
@@ -45,12 +33,11 @@ from lncompile.backends.cuda.vectors import (
     literal_intrinsic,
     magnitude,
     scattered,
-    splat,
 )
 from lncompile.emit.cuda.words import WORDS
 
 #: Everything that an emitted kernel may call; some of it is defined in ``memory.py``.
-__all__ = [*WORDS]  # noqa: PLE0604
+__all__ = [*WORDS]
 
 F32 = lir.FloatType()
 
@@ -124,9 +111,7 @@ def _elementwise(body: Callable[..., Any]) -> Any:
             return None
 
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            vectors = [
-                adapted(context, builder, v, t, kind) for v, t in zip(args, arguments, strict=True)
-            ]
+            vectors = [adapted(context, builder, v, t, kind) for v, t in zip(args, arguments, strict=True)]
             columns = zip(*(scattered(builder, vector) for vector in vectors), strict=True)
             return gathered(builder, [body(builder, *lanes) for lanes in columns])
 
@@ -330,7 +315,9 @@ def is_finite(typing_context: Any, value: Any) -> Any:
 
 def _read(builder: Any, name: str) -> Any:
     function_type = lir.FunctionType(I32, [])
-    register = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.nvvm.read.ptx.sreg.{name}")
+    register = cgutils.get_or_insert_function(
+        builder.module, function_type, f"llvm.nvvm.read.ptx.sreg.{name}"
+    )
     return builder.zext(builder.call(register, []), I64)
 
 
@@ -355,9 +342,7 @@ def barrier(typing_context: Any) -> Any:
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         function_type = lir.FunctionType(lir.VoidType(), [])
-        builder.call(
-            cgutils.get_or_insert_function(builder.module, function_type, "llvm.nvvm.barrier0"), []
-        )
+        builder.call(cgutils.get_or_insert_function(builder.module, function_type, "llvm.nvvm.barrier0"), [])
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -371,9 +356,7 @@ def _exchanged(builder: Any, number: Any, offset: int, members: Any) -> Any:
 
     def moved(word: Any) -> Any:
         by_xor = I32(3)
-        return builder.extract_value(
-            builder.call(shuffle, [members, by_xor, word, I32(offset), I32(31)]), 0
-        )
+        return builder.extract_value(builder.call(shuffle, [members, by_xor, word, I32(offset), I32(31)]), 0)
 
     if number.type == F32:
         return builder.bitcast(moved(builder.bitcast(number, I32)), F32)
@@ -387,9 +370,13 @@ def _neighbours(builder: Any, threads: int) -> Any:
     return builder.shl(I32((1 << threads) - 1), place)
 
 
+#: What a third argument that is left out is to Numba.
+_TOGETHER = types.Omitted(False)
+
+
 def _over_warp(combine: Callable[..., Any]) -> Any:
     @literal_intrinsic
-    def over_warp(typing_context: Any, value: Any, threads: Any, alone: Any = types.Omitted(False)) -> Any:
+    def over_warp(typing_context: Any, value: Any, threads: Any, alone: Any = _TOGETHER) -> Any:
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             number, count = lane(builder, args[0], 0), literal(threads)
             apart = not isinstance(alone, types.Omitted)

@@ -92,7 +92,9 @@ def _pieces(size: int) -> list[tuple[int, int, int]]:
 
 def _address(builder: Any, args: Any, offset: int) -> Any:
     element = builder.gep(args[0], [args[1]])
-    return builder.add(builder.ptrtoint(element, I64), I64(offset)) if offset else builder.ptrtoint(element, I64)
+    return (
+        builder.add(builder.ptrtoint(element, I64), I64(offset)) if offset else builder.ptrtoint(element, I64)
+    )
 
 
 def _form(width: int, count: int) -> tuple[str, str, Any]:

@@ -14,7 +14,8 @@ from lncompile.interface import Phase
 class Grid(NamedTuple):
     """One launch: its entry, how many blocks of how many threads, and its arguments.
 
-    ``numbers`` come behind the pointers to ``buffers``, as int64; ``shared`` are bytes of dynamic shared memory.
+    ``numbers`` come behind the pointers to ``buffers``, as int64; ``shared`` are bytes of dynamic shared
+    memory.
     """
 
     entry: str

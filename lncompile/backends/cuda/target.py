@@ -10,8 +10,8 @@ from lncompile.errors import LncTypeError, LncValueError
 class CudaTarget(NamedTuple):
     """An architecture: its name, its compute capability, and what its device has.
 
-    The number of multiprocessors is that of the usual device: A100, H100 SXM, B200 and RTX PRO 6000. Launches go by
-    that of the device they are made on. ``shared_bytes`` is the shared memory that a block can have.
+    The number of multiprocessors is that of the usual device: A100, H100 SXM, B200 and RTX PRO 6000. Launches
+    go by that of the device they are made on. ``shared_bytes`` is the shared memory that a block can have.
     """
 
     name: str
@@ -55,7 +55,7 @@ def find(name: object) -> CudaTarget:
 
 
 def serving(capability: tuple[int, int]) -> CudaTarget:
-    """The target whose code a device of this compute capability runs: the same major version, not a newer one.
+    """The target whose code a device of this compute capability runs: of its major version, not a newer one.
 
     Raises:
         LncValueError: there is none.

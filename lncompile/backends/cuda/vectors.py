@@ -23,7 +23,7 @@ I32, I64 = lir.IntType(32), lir.IntType(64)
 literal_intrinsic = _intrinsic(target="cuda", prefer_literal=True)
 
 
-class Vector(types.Type):  # type: ignore[misc]
+class Vector(types.Type):
     """``lanes`` values of one scalar type."""
 
     def __init__(self, element: Any, lanes: int) -> None:
@@ -33,19 +33,19 @@ class Vector(types.Type):  # type: ignore[misc]
 
 
 @register_model(Vector)
-class VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class VectorModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Vector) -> None:
         super().__init__(dmm, fe_type, lir.VectorType(scalar(fe_type.element), fe_type.lanes))
 
 
-class Half(types.Type):  # type: ignore[misc]
+class Half(types.Type):
     """A float of 16 bits as it lies in memory: there is no arithmetic on it, it is converted first."""
 
     bitwidth = 16
 
 
 @register_model(Half)
-class HalfModel(models.PrimitiveModel):  # type: ignore[misc]
+class HalfModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Half) -> None:
         super().__init__(dmm, fe_type, lir.IntType(16))
 
@@ -137,7 +137,7 @@ def assembly(
 
 def _install(function: Any, instruction: Callable[..., Any], compares: bool) -> None:
     @infer_global(function)
-    class VectorOperator(AbstractTemplate):  # type: ignore[misc]
+    class VectorOperator(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
             kind = joined(*args) if len(args) == 2 and not kws else None
             if kind is None:
@@ -169,12 +169,12 @@ _install(operator.ne, lambda b, x, y: b.fcmp_unordered("!=", x, y), True)
 
 
 @infer_global(operator.neg)
-class VectorNegation(AbstractTemplate):  # type: ignore[misc]
+class VectorNegation(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         return signature(args[0], *args) if len(args) == 1 and isinstance(args[0], Vector) else None
 
 
-@lower_builtin(operator.neg, Vector)  # type: ignore[untyped-decorator]
+@lower_builtin(operator.neg, Vector)
 def _negate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     # Not fneg, which NVVM's older dialect does not have.
     zero = lir.Constant(args[0].type, [-0.0] * args[0].type.count)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 class Blocks(NamedTuple):
     """A number of blocks that a launch chooses: ``name`` of ``per`` positions each.
 
-    ``size`` is the number of positions, ``others`` that of the units beside each block, and ``teams`` how many
-    teams a multiprocessor computes at a time; C expressions over the names of sizes.
+    ``size`` is the number of positions, ``others`` that of the units beside each block, and ``teams`` how
+    many teams a multiprocessor computes at a time; C expressions over the names of sizes.
     """
 
     name: str

@@ -59,12 +59,13 @@ def lower_cuda(pair: Pair, request: Request, shared_bytes: int) -> LoweredCuda:
         calls = tuple(Call(k.entry, k.buffers, k.units, "1") for k in launches[-1].kernels)
         phases.append(Phase("", buffers, sizes_of(emitter.names, request), calls))
     return LoweredCuda(
-        module_text(request, bodies, "lncompile.backends.cuda.intrinsics", WORDS),
-        tuple(functions),
-        Interface(request.norm, *phases),
-        *launches,
-        (schedule_of(pair.forward), schedule_of(pair.backward)),
-        pair,
+        source=module_text(request, bodies, "lncompile.backends.cuda.intrinsics", WORDS),
+        functions=tuple(functions),
+        interface=Interface(request.norm, *phases),
+        forward=launches[0],
+        backward=launches[1],
+        schedules=(schedule_of(pair.forward), schedule_of(pair.backward)),
+        pair=pair,
     )
 
 

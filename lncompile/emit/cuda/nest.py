@@ -49,7 +49,7 @@ class TeamNest(Nest):
 
     @property
     def within(self) -> tuple[str, ...]:
-        """The axes inside the one in blocks that a team loops over, since a sum is over them, outer to inner."""
+        """The axes inside the one in blocks that a team loops over, outer to inner: a sum is over them."""
         sums = [out for out in self.stage.program.outputs if self.in_blocks(out)]
         return tuple(name for name in super().within if any(name not in out.dims for out in sums))
 

@@ -1,6 +1,7 @@
 """How the elements of one row are gone over by a team, and how its threads put together what each has found.
 
-Written out, all that a thread has of a row is in registers from the start; in loops it is read again each time::
+Written out, all that a thread has of a row is in registers from the start; in loops it is read again each
+time::
 
     x_i0 = as_float32(load_once(x_row, i_0, 8))          for i in range(member * 8, 4096, 256):
     x_i1 = as_float32(load_once(x_row, i_1, 8))    or        x_i = as_float32(load(x_row, i, 8))
@@ -8,7 +9,7 @@ Written out, all that a thread has of a row is in registers from the start; in l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from lncompile.emit.cuda.exchange import Exchange
@@ -99,7 +100,7 @@ class TeamRow:
             and bool(self.nest.unit_axes(node))
         )
 
-    def hold(self, nodes: list[Node]) -> list[str]:
+    def hold(self, nodes: Sequence[Node]) -> list[str]:
         """Lines that read every part of the inputs that are held."""
         if self.team.vectors is None:
             return []
@@ -235,7 +236,7 @@ class TeamRow:
     def over_steps(
         self, start: list[str], roots: list[Node], work: Work, close: list[str] | None = None
     ) -> list[str]:
-        """``work`` in a loop over a thread's vectors, for each of its steps between ``start`` and ``close``."""
+        """``work`` in a loop over a thread's vectors, each of its steps between ``start`` and ``close``."""
         lines = self._over_vectors(self._done(roots, work, Part("i")))
         steps = self.nest.steps
         if not steps:
@@ -245,7 +246,9 @@ class TeamRow:
         for at, name in enumerate(steps):
             inner = as_python(product(self.nest.length(other) for other in steps[at + 1 :]))
             text = "step" if inner == "1" else f"quotient(step, {inner})"
-            indices.append(f"{self.nest.index(name)} = {text if at == 0 else f'remainder({text}, {lengths[at]})'}")
+            indices.append(
+                f"{self.nest.index(name)} = {text if at == 0 else f'remainder({text}, {lengths[at]})'}"
+            )
         return fill(
             "cuda/rows.py",
             "steps",

@@ -1,8 +1,8 @@
 """The kernel of one stage: a team of threads a unit of work, one row or a block of rows.
 
-A row is read at least twice where its team does not hold it in registers: for its statistics, and where elements
-are written. Sums that later stages finish go to workspaces: one number a row, one a step of the loops, or, for a
-block of rows, one a lane, kept in registers until the block is done.
+A row is read at least twice where its team does not hold it in registers: for its statistics, and where
+elements are written. Sums that later stages finish go to workspaces: one number a row, one a step of the
+loops, or, for a block of rows, one a lane, kept in registers until the block is done.
 """
 
 from __future__ import annotations
@@ -89,10 +89,16 @@ class TeamKernel:
     def _thread(self) -> list[str]:
         team = self.team
         if team.strided:
-            return [f"team = remainder(thread_index(), {team.teams})", f"member = quotient(thread_index(), {team.teams})"]
+            return [
+                f"team = remainder(thread_index(), {team.teams})",
+                f"member = quotient(thread_index(), {team.teams})",
+            ]
         if team.teams == 1:
             return ["team = 0", "member = thread_index()"]
-        return [f"team = quotient(thread_index(), {team.threads})", f"member = remainder(thread_index(), {team.threads})"]
+        return [
+            f"team = quotient(thread_index(), {team.threads})",
+            f"member = remainder(thread_index(), {team.threads})",
+        ]
 
     def _keeps(self) -> list[str]:
         saved = [out for out in self.program.outputs if out.role == "saved"]
@@ -125,7 +131,10 @@ class TeamKernel:
         opened += _only_if(self._there, zeroed)
         closed = [line for out in self._in_registers for line in self._closed(row, out)]
         closed = closed if self._leaves_together else _only_if(["has_unit"], closed)
-        return [*start, *fill("cuda/units.py", template, {"open": opened, "row": lines, "close": closed}, **names)]
+        return [
+            *start,
+            *fill("cuda/units.py", template, {"open": opened, "row": lines, "close": closed}, **names),
+        ]
 
     # One row
 
@@ -133,7 +142,10 @@ class TeamKernel:
         inputs = [node for node in nodes if isinstance(node, Input)]
         vectors = [node for node in inputs if self._scope.is_vector(node)]
         pointers = self.nest.lengths(of_rows=True) + self.nest.row_pointers(
-            [*(n for n in vectors if not n.at_start), *(o for o in self._element_outputs if o not in self._in_registers)]
+            [
+                *(n for n in vectors if not n.at_start),
+                *(o for o in self._element_outputs if o not in self._in_registers),
+            ]
         )
         for out in self._in_memory:
             if not self._blocks(out):
