@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from lncompile import device_arrays as dev
 from lncompile import interface
+from lncompile.arrays import described as described_value
 from lncompile.backends.cpu.calls import may_coincide
 from lncompile.backends.cuda import described, device
 from lncompile.backends.cuda.packed import unpacked
@@ -171,7 +172,8 @@ class DeviceKernel:
         if not isinstance(given, tuple | list) or len(given) != len(self._cotangents):
             names = ", ".join(buffer.of or buffer.name for buffer in self._cotangents)
             raise LncTypeError(
-                f"dy: expected a tuple of {len(self._cotangents)} arrays or None, one for each output ({names})"
+                f"dy: expected a tuple of {len(self._cotangents)} arrays or None, one for each output "
+                f"({names}); got {described_value(dy)}"
             )
         phase, entering = self.interface.backward, []
         for index, (value, buffer) in enumerate(zip(given, self._cotangents, strict=True)):
@@ -195,7 +197,7 @@ class DeviceKernel:
         count = len(self._outputs)
         given = out if self.returns_tuple else (out,)
         if not isinstance(given, tuple | list) or len(given) != count:
-            raise LncTypeError(f"out: expected a tuple of {count} arrays")
+            raise LncTypeError(f"out: expected a tuple of {count} arrays; got {described_value(out)}")
         names = [f"out[{index}]" for index in range(count)] if self.returns_tuple else ["out"]
         first, shape = self.interface.forward.buffers[0], values[0].shape
         named = [

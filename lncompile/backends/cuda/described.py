@@ -1,4 +1,4 @@
-"""What a kernel compiled for CUDA tells about its launches: enough to interpret or launch it from anywhere."""
+"""What a kernel compiled for CUDA tells of its launches: enough to interpret or launch it from anywhere."""
 
 from __future__ import annotations
 
