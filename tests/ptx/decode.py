@@ -229,6 +229,7 @@ def prepare(entry: Entry, constants: Mapping[str, int]) -> Program:
     # Imported for what they put into the table.
     from .opcodes import (  # noqa: F401
         access,
+        asynchronous,
         barriers,
         control,
         conversion,

@@ -61,9 +61,10 @@ def run(
         arena.open([*launch["buffers"], *(f"{place}:{name}" for name in own)])
         _launch(program, launch, arena)
     written = [name for name in sorted(used) if described[name]["role"] in WRITTEN_IN[phase]]
-    for name in written:
-        if described[name]["role"] != "workspace" and arena.unwritten(name):
-            raise UninitialisedRead(f"{arena.unwritten(name)} bytes of {name} are never written")
+    forgotten = [name for name in written if described[name]["role"] != "workspace" and arena.unwritten(name)]
+    if forgotten:
+        sizes = ", ".join(f"{arena.unwritten(name)} bytes of {name}" for name in forgotten)
+        raise UninitialisedRead(f"{sizes} are never written")
     return {name: arena.array(name, next(each[1] for each in start if each[0] == name)) for name in written}
 
 

@@ -68,8 +68,8 @@ class Memory:
         if not (seen & READABLE).all():
             raise OutOfBounds("outside of the arrays that the launch names", lanes[(seen & READABLE) == 0])
         if wanted & WRITABLE:
-            raise OutOfBounds("a write to what this phase may only read", lanes)
-        raise UninitialisedRead("a read of what nothing has written", lanes)
+            raise OutOfBounds("a write to what may only be read", lanes)
+        raise UninitialisedRead("a read of what nothing has written, or a copy not yet", lanes)
 
     def read(
         self, order: Order, lanes: Array, offsets: Array, kind: np.dtype, count: int, strong: bool = False
@@ -94,6 +94,24 @@ class Memory:
         word = np.dtype(f"u{min(width, 8)}")
         shadow = self.shadow.view(word).reshape(-1, max(1, width // 8))
         shadow[rows] |= word.type(int.from_bytes(bytes([WRITTEN] * word.itemsize), "little"))
+
+    def begin_copy(self, order: Order, lanes: Array, offsets: Array, width: int) -> None:
+        """Check and note a copy that the lanes begin; until it is complete, nothing is written there."""
+        self.check(lanes, offsets, width, WRITABLE)
+        if self.accesses is not None:
+            self.accesses.write(order, lanes, offsets, width, strong=False)
+        for offset in offsets:
+            self.shadow[offset : offset + width] &= 0xFF ^ WRITTEN
+
+    def note_write(self, order: Order, lane: int, offset: int, size: int) -> None:
+        """A copy that a lane began and waited for: from now on it is the lane's write."""
+        if self.accesses is not None:
+            self.accesses.record(order.record(np.array([lane]), False)[0], offset, size)
+
+    def note_copy(self, order: Order, offset: int, size: int) -> None:
+        """A copy that is complete, which those know of that waited for its mbarrier."""
+        if self.accesses is not None:
+            self.accesses.record(order.record_of_copy(), offset, size)
 
     def strong_access(self, order: Order, lanes: Array, offsets: Array, width: int) -> None:
         """Check and note an atomic operation, whose values the caller moves."""

@@ -263,6 +263,7 @@ class _Body:
     def read(self, function: _Function, scope: _Scope) -> None:
         """Append a body's instructions."""
         text, position = function.text, function.start
+        line, counted = _line(text, position), position
         outermost = scope
         statement = re.compile(r"[^;]*;")
         while position < function.end:
@@ -291,7 +292,9 @@ class _Body:
                 match = statement.match(text, position, function.end)
                 if match is None:
                     raise PtxError(f"line {_line(text, position)}: a statement without end")
-                self.statement(match[0][:-1].strip(), _line(text, position), scope)
+                line += text.count("\n", counted, position)
+                counted = position
+                self.statement(match[0][:-1].strip(), line, scope)
                 position = match.end()
         outermost.labels[RETURN] = len(self.code)
 
@@ -329,12 +332,12 @@ class _Body:
         return register
 
     def register(self, name: str, scope: _Scope) -> Register | None:
-        family = re.fullmatch(r"(.*?)\d+", name)
+        family = name.rstrip("0123456789")
         for level in scope.up():
             if name in level.registers:
                 return level.registers[name]
-            if family is not None and family[1] in level.families:
-                return level.registers.setdefault(name, self.new_register(name, level.families[family[1]]))
+            if family in level.families and family != name:
+                return level.registers.setdefault(name, self.new_register(name, level.families[family]))
         return None
 
     def instruction(self, text: str, line: int, scope: _Scope) -> None:
@@ -446,14 +449,14 @@ class _Body:
             register = self.register(text[1:], scope)
             if register is not None:
                 return Negated(register)
+        register = self.register(text, scope)
+        if register is not None:
+            return register
         if SPECIAL.match(text):
             return Special(text)
         immediate = _immediate(text)
         if immediate is not None:
             return immediate
-        register = self.register(text, scope)
-        if register is not None:
-            return register
         symbol = self.symbol(text, scope)
         if symbol is not None:
             return symbol
@@ -485,6 +488,8 @@ RETURN = "(return)"
 
 def _split(text: str) -> list[str]:
     """Operands at commas outside of braces and brackets."""
+    if not any(bracket in text for bracket in "{[("):
+        return [part.strip() for part in text.split(",")] if text.strip() else []
     parts, depth, start = [], 0, 0
     for place, character in enumerate(text):
         depth += (character in "{[(") - (character in "}])")

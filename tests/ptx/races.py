@@ -24,6 +24,8 @@ from .scalars import Array
 THREAD_BITS = 24
 _THREADS = (1 << THREAD_BITS) - 1
 _TIME_SHIFT = THREAD_BITS + 1
+#: The thread of what asynchronous copies write.
+_COPY = _THREADS
 
 
 class Order:
@@ -33,7 +35,7 @@ class Order:
     """
 
     def __init__(self, lanes: int, block_lanes: int, cluster_lanes: int, first: int) -> None:
-        if first + lanes > _THREADS:
+        if first + lanes >= _COPY:
             raise ValueError(f"grids of more than {_THREADS} threads")
         self.time = 1
         self.lanes = lanes
@@ -59,6 +61,10 @@ class Order:
         """The records of an access now."""
         threads = self.threads if lanes is None else self.threads[lanes]
         return (threads << 1) + ((self.tick() << _TIME_SHIFT) | strong)
+
+    def record_of_copy(self) -> int:
+        """The record of an asynchronous copy that completes now."""
+        return self.tick() << _TIME_SHIFT | _COPY << 1
 
     def block_barrier(self, lanes: Array) -> None:
         """Whole blocks met: ``lanes`` are all of theirs that are alive."""
@@ -113,10 +119,12 @@ class Order:
 
     def unordered(self, lanes: Array, records: Array) -> Array:
         """Which of the accesses recorded are by another thread and not ordered before the lanes' present."""
-        thread = ((records >> 1) & _THREADS) - self.first
+        number = (records >> 1) & _THREADS
+        thread = number - self.first
         when = records >> _TIME_SHIFT
         block = lanes // self.block_lanes
-        ordered = (thread // self.block_lanes == block) & (when < self.block_floor[lanes])
+        ordered = (number == _COPY) & (when <= self.copies_floor[lanes])
+        ordered |= (thread // self.block_lanes == block) & (when < self.block_floor[lanes])
         found: Array = (records != 0) & (thread != lanes) & ~ordered
         if found.any() and (self.known is not None or self.arrivals):
             for place in zip(*np.nonzero(found), strict=True):
@@ -216,10 +224,10 @@ class Accesses:
                     f"data race: {_lane(order, other)} writes there in the same instruction", lanes[lost]
                 )
 
-    def record_copy(self, order: Order, lane: int, offset: int, size: int) -> None:
-        """A completed asynchronous copy, as a write by the lane that began it."""
+    def record(self, record: int, offset: int, size: int) -> None:
+        """Let a record be that of the last write."""
         first = offset // self.granule
-        self.writes[first : first + size // self.granule] = order.record(np.array([lane]), True)[0]
+        self.writes[first : first + size // self.granule] = record
         self.any_written = True
 
     @staticmethod
@@ -247,5 +255,7 @@ def _warp(records: Array) -> Array:
 
 
 def _lane(order: Order, lane: int) -> str:
+    if lane + order.first == _COPY:
+        return "an asynchronous copy"
     block, thread = divmod(lane + order.first, order.block_lanes)
     return f"thread {thread} of block {block}"

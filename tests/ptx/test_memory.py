@@ -79,7 +79,7 @@ def test_local_memory_and_tables() -> None:
         threads(
             text.replace("[%SPL+8]", "[%SPL+32]"), before=".const .align 4 .u32 squares[4] = {0, 1, 4, 9};\n"
         )
-    with pytest.raises(OutOfBounds, match="only read"):
+    with pytest.raises(OutOfBounds, match="only be read"):
         threads("mov.u64 %d5, one; st.global.u32 [%d5], 1;", before=".const .u32 one = 1;\n")
 
 

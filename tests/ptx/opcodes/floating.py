@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -16,9 +17,9 @@ ROUNDINGS = ("rn", "rz", "rm", "rp")
 FLAGS = {"ftz", "sat", "approx", "full", "NaN", "xorsign", "abs", "relu"}
 
 
-def _modifiers(instruction: Instruction) -> tuple[set[str], str]:
+def _modifiers(instruction: Instruction) -> tuple[frozenset[str], str]:
     """The flags and the rounding."""
-    names = set(instruction.modifiers[:-1])
+    names = frozenset(instruction.modifiers[:-1])
     rounding = next((name for name in ROUNDINGS if name in names), "rn")
     unknown = names - FLAGS - set(ROUNDINGS)
     if unknown:
@@ -30,7 +31,7 @@ def _fma(a: Array, b: Array, c: Array, mode: str) -> Array:
     return floats.fma(*np.broadcast_arrays(a, b, c), mode)
 
 
-def _extreme(pick: Callable[[Array, Array], Array], flags: set[str]) -> Callable[..., Array]:
+def _extreme(pick: Callable[[Array, Array], Array], flags: frozenset[str]) -> Callable[..., Array]:
     """The number where one is NaN (``.NaN``: NaN), and -0 less than +0."""
 
     def choose(a: Array, b: Array) -> Array:
@@ -49,7 +50,8 @@ def _extreme(pick: Callable[[Array, Array], Array], flags: set[str]) -> Callable
     return choose
 
 
-def _function(opcode_name: str, flags: set[str], mode: str) -> tuple[Callable[..., Array], int]:
+@cache
+def _function(opcode_name: str, flags: frozenset[str], mode: str) -> tuple[Callable[..., Array], int]:
     """What an opcode computes and of how many arguments."""
     table: dict[str, tuple[Callable[..., Array], int]] = {
         "add": (lambda a, b: floats.add(a, b, mode), 2),
