@@ -229,12 +229,15 @@ def prepare(entry: Entry, constants: Mapping[str, int]) -> Program:
     # Imported for what they put into the table.
     from .opcodes import (  # noqa: F401
         access,
-        asynchronous,
         barriers,
+        bits,
+        compare,
         control,
         conversion,
+        copies,
         floating,
         integer,
+        mbarriers,
         move,
         warp,
     )

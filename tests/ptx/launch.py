@@ -10,7 +10,8 @@ import numpy as np
 
 from .decode import prepare
 from .faults import PtxError, UninitialisedRead
-from .machine import Geometry, Program, Wave
+from .geometry import Geometry
+from .machine import Program, Wave
 from .memory import Arena
 from .parse import parse
 from .scalars import Array, kind_of

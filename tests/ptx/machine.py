@@ -9,16 +9,18 @@ says who waits where.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from .faults import Deadlock, Fault
+from .geometry import Geometry
 from .memory import SHARED_BASE, Arena, Memory
 from .races import Order
 from .scalars import Array
+from .specials import special_register
 from .syntax import Entry
 
 #: `None`: every lane goes on to the next instruction. A number: all go there. Else places with their lanes.
@@ -29,33 +31,6 @@ Step: TypeAlias = "Callable[[Wave], Outcome]"
 PATIENCE = 10_000
 #: Turns after which a kernel counts as one that never ends.
 MOST_TURNS = 2_000_000
-
-WARP = 32
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The shape of a launch. Lanes of a block are padded to whole warps; the padding never lives."""
-
-    grid: tuple[int, int, int]
-    block: tuple[int, int, int]
-    cluster: tuple[int, int, int]
-
-    @property
-    def threads(self) -> int:
-        return self.block[0] * self.block[1] * self.block[2]
-
-    @property
-    def block_lanes(self) -> int:
-        return -(-self.threads // WARP) * WARP
-
-    @property
-    def blocks(self) -> int:
-        return self.grid[0] * self.grid[1] * self.grid[2]
-
-    @property
-    def cluster_blocks(self) -> int:
-        return self.cluster[0] * self.cluster[1] * self.cluster[2]
 
 
 @dataclass
@@ -280,72 +255,11 @@ class Wave:
             where += f"\n  {self.describe(lanes[0])}{more}"
         return type(fault)(f"{fault}\n  {where}", lanes)
 
-    # ---- special registers
-
     def special(self, name: str) -> Array:
+        """A special register's values, one for each lane or one for all."""
         if name not in self.specials:
-            self.specials[name] = self._special(name)
+            self.specials[name] = special_register(self, name)
         return self.specials[name]
-
-    def _special(self, name: str) -> Array:
-        geometry = self.geometry
-        block = self.block + self.first_block
-        in_cluster = block % geometry.cluster_blocks
-        clusters = tuple(-(-size // step) for size, step in zip(geometry.grid, geometry.cluster, strict=True))
-        base, _, axis = name.removeprefix("%").partition(".")
-        if axis:
-            place = "xyz".index(axis)
-            triples = {
-                "tid": _split(self.thread, geometry.block),
-                "ntid": geometry.block,
-                "ctaid": self._block_places(block),
-                "nctaid": geometry.grid,
-                "clusterid": _split(block // geometry.cluster_blocks, clusters),
-                "nclusterid": clusters,
-                "cluster_ctaid": _split(in_cluster, geometry.cluster),
-                "cluster_nctaid": geometry.cluster,
-            }
-            return _as_words(triples[base][place])
-        lane = self.lane % WARP
-        word = np.uint64(1) << lane.astype(np.uint64)
-        singles: dict[str, Any] = {
-            "laneid": lane,
-            "warpid": self.thread // WARP,
-            "nwarpid": self.block_lanes // WARP,
-            "cluster_ctarank": in_cluster,
-            "cluster_nctarank": geometry.cluster_blocks,
-            "is_explicit_cluster": int(geometry.cluster_blocks > 1),
-            "lanemask_eq": word,
-            "lanemask_lt": word - np.uint64(1),
-            "lanemask_le": word * np.uint64(2) - np.uint64(1),
-            "lanemask_gt": ~(word * np.uint64(2) - np.uint64(1)),
-            "lanemask_ge": ~(word - np.uint64(1)),
-            "dynamic_smem_size": self.dynamic_shared,
-            "total_smem_size": self.shared_bytes,
-            "WARP_SZ": WARP,
-        }
-        if base not in singles:
-            raise Fault(f"{name} differs from run to run, or is not known here")
-        return _as_words(singles[base])
-
-    def _block_places(self, block: Array) -> Sequence[Array]:
-        """Blocks are numbered cluster by cluster, so that those of one lie together."""
-        geometry = self.geometry
-        if geometry.cluster_blocks == 1:
-            return _split(block, geometry.grid)
-        clusters = tuple(size // step for size, step in zip(geometry.grid, geometry.cluster, strict=True))
-        outer = _split(block // geometry.cluster_blocks, clusters)
-        inner = _split(block % geometry.cluster_blocks, geometry.cluster)
-        return [o * step + i for o, i, step in zip(outer, inner, geometry.cluster, strict=True)]
-
-
-def _split(number: Array, sizes: Sequence[int]) -> Sequence[Array]:
-    """A linear number as x, y and z."""
-    return [number % sizes[0], number // sizes[0] % sizes[1], number // (sizes[0] * sizes[1])]
-
-
-def _as_words(values: Any) -> Array:
-    return np.atleast_1d(np.asarray(values)).astype(np.uint32)
 
 
 def shared_address(place: int) -> int:

@@ -298,8 +298,9 @@ def test_a_kernel_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
         threads("setp.lt.u32 %p1, %r0, 16; L: @%p1 bra L;")
 
 
-def test_threads_that_spin_let_others_go_on() -> None:
+def test_threads_that_spin_let_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thread 0 waits, at a place before the others', for what thread 63 writes."""
+    monkeypatch.setattr("ptx.machine.PATIENCE", 100)
     body = """
     setp.ne.u32 %p1, %r0, 0; @%p1 bra REST;
 SPIN:

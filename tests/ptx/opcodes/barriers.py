@@ -8,7 +8,8 @@ import numpy as np
 
 from ..decode import Decoder, Reader, opcode
 from ..faults import Divergence
-from ..machine import WARP, Outcome, Step, Wave
+from ..geometry import WARP
+from ..machine import Outcome, Step, Wave
 from ..scalars import KINDS, Array
 from ..syntax import Instruction, Operand, UnknownPtx
 from .warp import warp_barrier

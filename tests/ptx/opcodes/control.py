@@ -6,7 +6,8 @@ import numpy as np
 
 from ..decode import Decoder, opcode
 from ..faults import Divergence, Fault
-from ..machine import WARP, Outcome, Step, Wave
+from ..geometry import WARP
+from ..machine import Outcome, Step, Wave
 from ..scalars import KINDS, Array
 from ..syntax import Instruction, Target, UnknownPtx
 
