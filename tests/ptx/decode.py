@@ -256,7 +256,7 @@ def prepare(entry: Entry, constants: Mapping[str, int]) -> Program:
         local,
         shared_size,
         local_size,
-        {"global": _granule(entry, "global"), "shared": _granule(entry, "shared")},
+        {"global": granule_of(entry, "global"), "shared": granule_of(entry, "shared")},
     )
 
 
@@ -274,7 +274,7 @@ def _lay_out(variables: Sequence[Variable]) -> tuple[int, dict[str, int]]:
 _ACCESSES = ("ld", "st", "atom", "red")
 
 
-def _granule(entry: Entry, space: str) -> int:
+def granule_of(entry: Entry, space: str) -> int:
     """The bytes of the narrowest access to a space, or to what may be it."""
     others = {"global", "shared", "local", "param", "const"} - {space}
     widths = [16]

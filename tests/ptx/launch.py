@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from .decode import prepare
+from .decode import granule_of, prepare
 from .faults import PtxError, UninitialisedRead
 from .geometry import Geometry
 from .machine import Program, Wave
@@ -17,6 +19,7 @@ from .parse import parse
 from .scalars import Array, kind_of
 from .syntax import Entry, UnknownPtx, Variable
 
+DIRECTIVE = re.compile(r"\.(maxntid|reqntid|reqnctapercluster)\s+(\d+(?:\s*,\s*\d+)*)")
 #: Lanes that run at once: so few that the arrays of a wave's registers stay in cache.
 WAVE_LANES = 8192
 
@@ -112,13 +115,27 @@ def _launch(program: Program, launch: Mapping[str, Any], arena: Arena) -> None:
     parameters = _parameters(program.entry, launch["args"], arena)
     if any(size % step for size, step in zip(geometry.grid, geometry.cluster, strict=True)):
         raise PtxError(f"a grid of {geometry.grid} has no whole clusters of {geometry.cluster}")
-    if not 0 < geometry.threads <= 1024:
-        raise PtxError(f"a block of {geometry.threads} threads")
+    _check_shape(program.entry, geometry)
     step = max(1, WAVE_LANES // (geometry.block_lanes * geometry.cluster_blocks)) * geometry.cluster_blocks
     with np.errstate(all="ignore"):
         for first in range(0, geometry.blocks, step):
             blocks = range(first, min(first + step, geometry.blocks))
             Wave(program, geometry, parameters, arena, blocks, launch["shared"]).run()
+
+
+def _check_shape(entry: Entry, geometry: Geometry) -> None:
+    """Raise where a launch is none that the entry was compiled for."""
+    if not 0 < geometry.threads <= 1024:
+        raise PtxError(f"a block of {geometry.threads} threads")
+    text = " ".join(entry.directives)
+    bounds = {name: [int(size) for size in sizes.split(",")] for name, sizes in DIRECTIVE.findall(text)}
+    most = prod(bounds.get("maxntid", [1024]))
+    if geometry.threads > most:
+        raise PtxError(f"{entry.name}: a block of {geometry.threads} threads, .maxntid allows {most}")
+    for name, given in (("reqntid", geometry.block), ("reqnctapercluster", geometry.cluster)):
+        wanted = tuple([*bounds.get(name, given), 1, 1][:3])
+        if wanted != given:
+            raise PtxError(f"{entry.name}: a launch of {given}, .{name} asks for {wanted}")
 
 
 def _parameters(entry: Entry, args: list[Any], arena: Arena) -> dict[str, Array]:
@@ -211,14 +228,10 @@ def _program(ptx: str, name: str, constants: tuple[tuple[str, int], ...]) -> Pro
 
 
 def _granule(ptx: str, name: str) -> int:
-    from .decode import _granule as narrowest
-
-    return narrowest(_entry(ptx, name), "global")
+    return granule_of(_entry(ptx, name), "global")
 
 
 def _first_entry(ptx: str) -> str:
-    import re
-
     found = re.search(r"\.entry\s+([\w$]+)", ptx)
     if found is None:
         raise UnknownPtx("no .entry")

@@ -125,6 +125,15 @@ def test_descriptions_that_do_not_fit() -> None:
         ({"entry": "other"}, "no .entry other, but double"),
         ({"block": (2048, 1, 1)}, "a block of 2048 threads"),
         ({"cluster": (2, 1, 1)}, "no whole clusters"),
+        ({"ptx": FORWARD.replace("p4)", "p4)\n.maxntid 16, 1, 1")}, "32 threads, .maxntid allows 16"),
+        (
+            {"ptx": FORWARD.replace("p4)", "p4)\n.reqntid 64")},
+            r".reqntid asks for \(64, 1, 1\)",
+        ),
+        (
+            {"ptx": FORWARD.replace("p4)", "p4) .reqnctapercluster 3, 1, 1")},
+            ".reqnctapercluster",
+        ),
     ):
         with pytest.raises(PtxError, match=message):
             run([LAUNCHES[0] | changed], BUFFERS, ARRAYS, "forward")
