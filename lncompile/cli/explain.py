@@ -11,10 +11,10 @@ from lncompile.ahead import compile
 from lncompile.cli import loader, options
 from lncompile.cli.output import console, json_option, print_code, print_json, status
 from lncompile.errors import LncError
-from lncompile.interface import STAGES
+from lncompile.interface import CUDA_STAGES, STAGES
 from lncompile.norm import dispatcher_of
 
-_LEXERS = {"source": "python", "llvm": "llvm", "asm": "gas"}
+_LEXERS = {"source": "python", "llvm": "llvm", "asm": "gas", "ptx": "ptx", "sass": "nasm"}
 
 #: Culprits of an LncError that are options of the command: such an error is wrong usage.
 _OPTIONS = ("shape", "dtype", "target")
@@ -38,7 +38,7 @@ _OPTIONS = ("shape", "dtype", "target")
     help="For all arrays, or by argument: x=bfloat16,weight=float32,bias=none.",
 )
 @click.option("--target", callback=options.target, default="cpu", show_default=True, metavar="TARGET")
-@click.option("--stage", type=click.Choice([*STAGES, "all"]), default="source", show_default=True)
+@click.option("--stage", type=click.Choice([*(STAGES | CUDA_STAGES), "all"]), default="source", show_default=True)
 @click.option(
     "-c",
     "--constant",
@@ -63,10 +63,11 @@ def explain(
     NORM is a norm of lncompile (layer_norm), package.module:name or file.py:name.
     """
     _check_names(norm, constants)
-    names = STAGES if stage == "all" else (stage,)
     with status("compiling"):
         stages = _stages(norm, shape, dtype, target, constants)
-        texts = {name: stages[name] for name in names}
+        if stage != "all" and stage not in stages:
+            raise click.BadParameter(f"{target} has the stages {', '.join(stages)}", param_hint="--stage")
+        texts = {name: stages[name] for name in (stages if stage == "all" else (stage,))}
     if as_json:
         print_json({"norm": norm.__name__, "shape": shape, "target": target, "stages": texts})
         return

@@ -17,16 +17,18 @@ class Schedule:
     """The widths and limits of a phase's kernels.
 
     A row is computed by a team of threads, each of which accesses ``vector_bytes`` at a time and has about
-    ``thread_elements`` of the row, ``most_vectors`` accesses at most, in registers; a team has at most
-    ``most_threads``, and small teams share blocks of ``block_threads``. Columns of partial sums are added up
-    by ``column_members`` threads each. Rows of more than ``unit_elements`` are cut into stretches of
-    ``chunk_elements`` for several teams, and features that lie innermost and are fewer than
-    ``shortest_vector`` share vectors with the batch axis around them. Gradients of parameters are summed by
-    ``threads_resident`` threads of each multiprocessor at a time, over ``least_rows`` rows or more.
+    ``thread_elements`` of the row, in ``most_vectors`` accesses at most; registers hold ``held_elements`` of
+    its inputs together. A team has at most ``most_threads``, and small teams share blocks of
+    ``block_threads``. Columns of partial sums are added up by ``column_members`` threads each. Rows of more
+    than ``unit_elements`` are cut into stretches of ``chunk_elements`` for several teams, and features that
+    lie innermost and are fewer than ``shortest_vector`` share vectors with the batch axis around them.
+    Gradients of parameters are summed by ``threads_resident`` threads of each multiprocessor at a time, over
+    ``least_rows`` rows or more, in ``shared_bytes`` of shared memory where registers do not hold them.
     """
 
     vector_bytes: int
     thread_elements: int
+    held_elements: int
     most_vectors: int
     most_threads: int
     block_threads: int
@@ -35,6 +37,7 @@ class Schedule:
     chunk_elements: int
     shortest_vector: int
     threads_resident: int
+    shared_bytes: int
     least_rows: int
 
     #: Columns are computed one a thread: neighbours read neighbouring elements.
@@ -51,29 +54,33 @@ class Schedule:
         return "".join(f"{name:<17} {value}\n" for name, value in asdict(self).items())
 
 
-def heuristic(program: Program, *, sums_rows: bool) -> Schedule:
-    """The schedule of one phase's program; ``sums_rows``: registers also hold sums over rows."""
+def heuristic(program: Program, shared_bytes: int) -> Schedule:
+    """The schedule of one phase's program on a device whose blocks can have so much shared memory."""
     double = TABLE[program.compute].itemsize == 8
-    # Forward of 16384 float32 features: 56 registers with 32 elements a thread, 94 with 64, so that half as
-    # many loads are in flight. Backward there are two arrays and two sums: 72 registers with 16.
+    # 64 to 80 registers forward. Backward, with two arrays and two sums, they are 110 to 140.
     thread_elements = 16 // (2 if double else 1)
     return Schedule(
         vector_bytes=16,
         thread_elements=thread_elements,
+        # Of two arrays backward, 16 each: 32 each spilled 700 to 1000 bytes, with the values made of them.
+        held_elements=2 * thread_elements,
         # Each is written out in the source: more compile longer than they gain.
         most_vectors=8,
-        # A block cannot have more than 1024; with sums over rows, 1024 threads of 64 registers would spill.
-        most_threads=512 if sums_rows else 1024,
+        # Of 1024 threads each has 64 registers, and the second path alone takes more.
+        most_threads=512,
         # Four warps: small enough that a block's slowest warp is not waited for long.
         block_threads=128,
         # A block then has 256 threads, and each adds up an eighth of the partial sums.
         column_members=8,
-        unit_elements=16384 if sums_rows else 32768,
+        # Two arrays of 32 elements a thread in registers, and the sums over rows in shared memory.
+        unit_elements=16384,
         chunk_elements=8192,
         # As on the CPU.
         shortest_vector=16,
         # With 64 registers a thread, half of the 2048 that a multiprocessor can have.
         threads_resident=1024,
+        # What the sums through shared memory take, of which there are a few, is left to them.
+        shared_bytes=shared_bytes - 4096,
         # Partial sums are then at most a tenth of the traffic of two 16-bit arrays in, one out.
         least_rows=8,
     )

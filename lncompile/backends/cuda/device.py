@@ -67,7 +67,23 @@ def load(number: int, cubin: bytes, entry: str, blocks: int, threads: int, share
     # Threads that have not used the device so far have no context.
     Device(number).set_current()
     config = LaunchConfig(grid=blocks, block=threads, shmem_size=shared)
-    return Function(_kernel(number, cubin, entry), launch, config)
+    kernel = _kernel(number, cubin, entry)
+    if shared > _SHARED_UNASKED:
+        _allow_shared(kernel, number, shared)
+    return Function(kernel, launch, config)
+
+
+#: Bytes of shared memory that a block can have unless a kernel asks for more.
+_SHARED_UNASKED = 48 << 10
+
+
+def _allow_shared(kernel: Any, number: int, size: int) -> None:
+    from cuda.bindings import driver
+
+    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    (status,) = driver.cuKernelSetAttribute(attribute, size, kernel.handle, number)
+    if status != driver.CUresult.CUDA_SUCCESS:
+        raise LncValueError(f"target: device {number} refuses {size} bytes of shared memory: {status}")
 
 
 @cache

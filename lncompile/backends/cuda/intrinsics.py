@@ -15,8 +15,21 @@ from numba.cuda.extending import intrinsic
 
 from lncompile.backends.cpu import vecmath
 from lncompile.backends.cuda.conversions import converted
-from lncompile.backends.cuda.memory import (
+from lncompile.backends.cuda.memory import (  # noqa: F401 - parts of the language
+    advance,
+    get_float32,
+    get_float64,
+    get_vector,
+    is_given,
     literal,
+    load,
+    load_constant,
+    load_once,
+    put,
+    put_vector,
+    share_float32,
+    share_float64,
+    store,
 )
 from lncompile.backends.cuda.vectors import (
     I32,
@@ -34,10 +47,6 @@ from lncompile.backends.cuda.vectors import (
     magnitude,
     scattered,
 )
-from lncompile.emit.cuda.words import WORDS
-
-#: Everything that an emitted kernel may call; some of it is defined in ``memory.py``.
-__all__ = [*WORDS]
 
 F32 = lir.FloatType()
 

@@ -14,7 +14,16 @@ from numba.cuda import cgutils, types
 from numba.cuda.extending import intrinsic
 
 from lncompile.backends.cuda.conversions import from_words, words
-from lncompile.backends.cuda.vectors import I32, I64, Vector, gathered, lane, literal_intrinsic, scalar
+from lncompile.backends.cuda.vectors import (
+    I32,
+    I64,
+    Vector,
+    gathered,
+    lane,
+    literal_intrinsic,
+    scalar,
+    scattered,
+)
 
 I16 = lir.IntType(16)
 
@@ -181,3 +190,47 @@ get_float64 = _getting(types.float64)
 
 def _shared(builder: Any, number: Any, index: Any) -> Any:
     return builder.gep(builder.module.globals[_SHARED.format(number)], [I64(0), index], inbounds=True)
+
+
+@literal_intrinsic
+def get_vector(typing_context: Any, index: Any, step: Any, lanes: Any) -> Any:
+    """A float32 vector of the dynamic shared memory: 16 bytes from ``index`` on, others ``step`` apart."""
+    kind = Vector(types.float32, literal(lanes))
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        width = min(4, kind.lanes)
+        numbers: list[Any] = []
+        for piece in range(kind.lanes // width):
+            found = builder.load(_dynamic(builder, args, piece, width), align=4 * width)
+            numbers += [builder.extract_element(found, I32(at)) for at in range(width)]
+        return gathered(builder, numbers)
+
+    return kind(types.int64, types.int64, lanes), generate
+
+
+@intrinsic
+def put_vector(typing_context: Any, index: Any, step: Any, value: Any) -> Any:
+    """Leave a float32 vector in the dynamic shared memory, as :func:`get_vector` reads it."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        width = min(4, value.lanes)
+        numbers = scattered(builder, args[2])
+        for piece in range(value.lanes // width):
+            part = gathered(builder, numbers[piece * width : (piece + 1) * width])
+            builder.store(part, _dynamic(builder, args, piece, width), align=4 * width)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, value), generate
+
+
+def _dynamic(builder: Any, args: Any, piece: int, width: int) -> Any:
+    """The address of a piece of a vector, in an array whose size a launch tells."""
+    name, places = "lnc_dynamic", lir.ArrayType(lir.FloatType(), 0)
+    found = builder.module.globals.get(name)
+    if found is None:
+        found = cgutils.add_global_variable(builder.module, places, name, addrspace=3)
+        found.linkage = "external"
+        found.align = 16
+    index = builder.add(args[0], builder.mul(args[1], I64(piece)))
+    address = builder.gep(found, [I64(0), index], inbounds=True)
+    return builder.bitcast(address, lir.VectorType(lir.FloatType(), width).as_pointer(addrspace=3))

@@ -12,7 +12,7 @@ from lncompile.emit.lower import Request, arrays_of, function_text, module_text,
 from lncompile.emit.names import derived, legal
 from lncompile.emit.nest import product
 from lncompile.interface import Buffer, Call, Interface, Phase
-from lncompile.ir import Output, Program, Reduce
+from lncompile.ir import Output, Program
 from lncompile.passes import Pair
 from lncompile.passes.stages import Stage
 from lncompile.schedule.cuda import Schedule, heuristic
@@ -44,14 +44,16 @@ class LoweredCuda:
 
 def lower_cuda(pair: Pair, request: Request, shared_bytes: int) -> LoweredCuda:
     """Emit the kernels of both programs, one a stage, for blocks with so much shared memory."""
-    pair = legal(pair, frozenset(_words(pair)))
+    pair = legal(pair, frozenset(_words(pair, shared_bytes)))
     bodies: list[str] = []
     functions: list[Function] = []
     phases: list[Phase] = []
     launches: list[Launches] = []
     taken: frozenset[str] = frozenset()
     for name, program in (("forward", pair.forward), ("backward", pair.backward)):
-        emitter = _PhaseEmitter(program, f"{stem_of(request)}_{name}", taken)
+        emitter = _PhaseEmitter(
+            program, heuristic(program, shared_bytes), f"{stem_of(request)}_{name}", taken
+        )
         launches.append(emitter.emit(bodies, functions))
         buffers = (*arrays_of(program, request), *emitter.workspaces)
         # A kernel's buffers are told by name, those of both phases together.
@@ -64,26 +66,19 @@ def lower_cuda(pair: Pair, request: Request, shared_bytes: int) -> LoweredCuda:
         interface=Interface(request.norm, *phases),
         forward=launches[0],
         backward=launches[1],
-        schedules=(schedule_of(pair.forward), schedule_of(pair.backward)),
+        schedules=(heuristic(pair.forward, shared_bytes), heuristic(pair.backward, shared_bytes)),
         pair=pair,
     )
-
-
-def schedule_of(program: Program) -> Schedule:
-    """The schedule of one phase."""
-    features = program.features
-    sums = [node for node in program.nodes if isinstance(node, Reduce) and node.over - features]
-    return heuristic(program, sums_rows=any(node.axes for node in sums))
 
 
 class _PhaseEmitter:
     """Emits the kernels of one phase."""
 
-    def __init__(self, program: Program, stem: str, taken: frozenset[str]) -> None:
+    def __init__(self, program: Program, schedule: Schedule, stem: str, taken: frozenset[str]) -> None:
         self.names = LaunchNames(program)
         self.workspaces: list[Buffer] = []
         self._stem = stem
-        self._schedule = schedule_of(program)
+        self._schedule = schedule
         self._stages = plan(program, self._schedule, taken)
         self._blocks: dict[str, Blocks] = {}
 
@@ -104,7 +99,9 @@ class _PhaseEmitter:
             team = kernel.team
             functions.append(Function(name, tuple(arrays.values()), len(numbers), team.block))
             launched.append(
-                Kernel(name, tuple(arrays), numbers, kernel.nest.units, team.threads, team.teams, 0)
+                Kernel(
+                    name, tuple(arrays), numbers, kernel.nest.units, team.threads, team.teams, kernel.shared
+                )
             )
         return Launches(tuple(launched), tuple(self._blocks.values()))
 
@@ -127,11 +124,11 @@ class _PhaseEmitter:
         )
 
 
-def _words(pair: Pair) -> set[str]:
+def _words(pair: Pair, shared_bytes: int) -> set[str]:
     """What kernels call the indices and sizes of axes, and the parts of arrays in registers."""
     words = {*WORDS, "team", "member", "there", "has_unit", "turn", "step", "keep_saved"}
     for program in (pair.forward, pair.backward):
-        names, schedule = LaunchNames(program), schedule_of(program)
+        names, schedule = LaunchNames(program), heuristic(program, shared_bytes)
         words |= set(names.sizes)
         for stage in plan(program, schedule):
             words |= TeamNest(stage, names).words

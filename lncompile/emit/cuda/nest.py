@@ -42,6 +42,18 @@ class TeamNest(Nest):
 
     names: LaunchNames = field()
 
+    def length(self, name: str) -> str:
+        """The number of positions along an axis that a unit runs over: a number or a variable."""
+        stretch, size = self.stretch_of(name), self.axes[name].size
+        if stretch is not None and size is not None and size % stretch.per == 0:
+            return str(stretch.per)
+        return super().length(name)
+
+    def lengths(self, *, of_rows: bool) -> list[str]:
+        """Lines that give the lengths of stretches that a unit has one of, or that each of its rows has."""
+        lines = super().lengths(of_rows=of_rows)
+        return [line.replace(" = min(", " = at_most(") for line in lines if not line[0].isdigit()]
+
     @property
     def words(self) -> set[str]:
         """The variables for indices, sizes and lengths."""

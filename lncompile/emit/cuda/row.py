@@ -60,7 +60,8 @@ class Work:
 class TeamRow:
     """One row as it is computed: by which team, in which type, and what was checked on the way.
 
-    ``careful`` is the second path, in float64; ``conditions`` are those under which the first can be trusted.
+    ``holds``: what a thread has of the row's inputs is in registers from the start. ``careful`` is the
+    second path, in float64; ``conditions`` are those under which the first can be trusted.
     """
 
     scope: TeamScope
@@ -68,6 +69,7 @@ class TeamRow:
     team: Team
     width: Width
     exchange: Exchange
+    holds: bool = False
     careful: bool = False
     conditions: list[str] = field(default_factory=list)
     checked: set[Node] = field(default_factory=set)
@@ -93,7 +95,7 @@ class TeamRow:
     def is_held(self, node: Node) -> bool:
         """Whether all that a thread has of an input of the row is in registers from the start."""
         return (
-            self.team.vectors is not None
+            self.holds
             and isinstance(node, Input)
             and self.scope.is_vector(node)
             and not node.at_start
@@ -102,7 +104,7 @@ class TeamRow:
 
     def hold(self, nodes: Sequence[Node]) -> list[str]:
         """Lines that read every part of the inputs that are held."""
-        if self.team.vectors is None:
+        if not self.holds:
             return []
         return [
             f"{self.scope.vector_name(node, part.width(self.width))} = {self._loaded(node, part)}"

@@ -61,7 +61,7 @@ class TeamKernel:
         """The body of the kernel."""
         exchange = Exchange()
         width = Width(self.program.compute, self.team.lanes)
-        row = TeamRow(self._scope, self.nest, self.team, width, exchange)
+        row = TeamRow(self._scope, self.nest, self.team, width, exchange, self._holds)
         nodes = [node for node in self.program.nodes if not self._is_partial(node)]
         body = self._unit(row, self._row(row, nodes))
         counts = [(index, as_python(size)) for index, size in self.nest.counts]
@@ -72,6 +72,14 @@ class TeamKernel:
             unit = body
         template = "units_of_warps" if self._leaves_together else "units_within_warps"
         return fill("cuda/units.py", template, {"start": start, "unit": unit}, **names)
+
+    @property
+    def _holds(self) -> bool:
+        """Whether registers hold what a thread has of the row's inputs; else caches do."""
+        inputs = [node for node in self.program.inputs if set(node.dims) >= set(self.loops.domain)]
+        return (
+            self.team.vectors is not None and len(inputs) * self.team.elements <= self.schedule.held_elements
+        )
 
     @property
     def _leaves_together(self) -> bool:
@@ -127,9 +135,11 @@ class TeamKernel:
         }
         template = "rows_of_block" if self._leaves_together else "rows_side_by_side"
         opened = [line for out in self._in_registers for line in self._opened(row, out)]
+        opened += [line for out in self._in_shared for line in self._opened_shared(row, out)]
         zeroed = [line for out in self._in_memory if self._blocks(out) for line in self._zeroed(row, out)]
         opened += _only_if(self._there, zeroed)
-        closed = [line for out in self._in_registers for line in self._closed(row, out)]
+        kept = [*self._in_registers, *self._in_shared]
+        closed = [line for out in kept for line in self._closed(row, out)]
         closed = closed if self._leaves_together else _only_if(["has_unit"], closed)
         return [
             *start,
@@ -144,7 +154,7 @@ class TeamKernel:
         pointers = self.nest.lengths(of_rows=True) + self.nest.row_pointers(
             [
                 *(n for n in vectors if not n.at_start),
-                *(o for o in self._element_outputs if o not in self._in_registers),
+                *(o for o in self._element_outputs if o not in (*self._in_registers, *self._in_shared)),
             ]
         )
         for out in self._in_memory:
@@ -212,13 +222,33 @@ class TeamKernel:
         """Sums over the rows of a block whose places a thread keeps in registers."""
         if self.team.vectors is None:
             return []
+        return [out for out in self._steady if self.team.elements <= self.schedule.thread_elements]
+
+    @cached_property
+    def _in_shared(self) -> list[Output]:
+        """The same in shared memory, where a thread has too much of a row for its registers."""
+        fits = self.team.threads * self.team.elements * 4 * len(self._steady) <= self.schedule.shared_bytes
+        return [
+            out for out in self._steady if fits and out.dtype == "float32" and out not in self._in_registers
+        ]
+
+    @cached_property
+    def _steady(self) -> list[Output]:
+        """Sums over the rows of a block that have one place for each of a thread's elements."""
+        if self.team.vectors is None:
+            return []
         looped = set(self.nest.within)
         return [out for out in self._lane_sums if self._blocks(out) and not looped & set(out.dims)]
+
+    @property
+    def shared(self) -> int:
+        """Bytes of dynamic shared memory."""
+        return self.team.threads * self.team.elements * 4 * len(self._in_shared)
 
     @cached_property
     def _in_memory(self) -> list[Output]:
         """Sums for each lane that a thread adds to where they lie: it is the only one that does."""
-        return [out for out in self._lane_sums if out not in self._in_registers]
+        return [out for out in self._lane_sums if out not in (*self._in_registers, *self._in_shared)]
 
     def _blocks(self, out: Output) -> bool:
         """Whether a sum is kept over a block of rows, not over one row."""
@@ -263,7 +293,7 @@ class TeamKernel:
                     lines.append(f"{name} = {_added(out, name, self._scope.filled(value, width))}")
                 else:
                     text = self._repeated(value, width)
-                    if out in self._in_memory:
+                    if out in (*self._in_memory, *self._in_shared):
                         text = _added(out, row.width.converted(self._before(out, row, part), out.dtype), text)
                     lines += self._store(out, row, part, text)
             return lines
@@ -278,7 +308,7 @@ class TeamKernel:
         def before(part: Part) -> list[str]:
             return [
                 f"{out.name}_out = {self._before(out, row, part)}"
-                if out in self._in_memory
+                if out in (*self._in_memory, *self._in_shared)
                 else f"{out.name}_out = {_rounded(compute.filled('0.0'), out.dtype, compute.dtype)}"
                 for out in stored
             ]
@@ -311,9 +341,13 @@ class TeamKernel:
 
     def _before(self, out: Output, row: TeamRow, part: Part) -> str:
         """What a sum in memory is so far."""
+        if out in self._in_shared:
+            return f"get_vector({self._place(out, part)}, {self.team.lanes})"
         return f"load({self.nest.step_pointer(out)}, {row.place(out, part.index)}, {self.team.lanes})"
 
     def _store(self, out: Output, row: TeamRow, part: Part, text: str) -> list[str]:
+        if out in self._in_shared:
+            return [f"put_vector({self._place(out, part)}, {text})"]
         line = f"store({self.nest.step_pointer(out)}, {row.place(out, part.index)}, {text})"
         return _only_if(["keep_saved"], [line]) if out.role == "saved" else [line]
 
@@ -351,9 +385,24 @@ class TeamKernel:
         pointer = out.name if offset == "0" else f"advance({out.name}, {offset})"
         lines = [f"sums = {pointer}"]
         for part in row.parts():
-            line = f"store(sums, {row.place(out, part.index)}, {out.name}_i{part.at})"
+            text = self._before(out, row, part) if out in self._in_shared else f"{out.name}_i{part.at}"
+            line = f"store(sums, {row.place(out, part.index)}, {text})"
             lines += _only_if([part.condition], [line]) if part.condition else [line]
         return lines
+
+    def _place(self, out: Output, part: Part) -> str:
+        """Where a part of a sum lies in shared memory, and how far apart its pieces of 16 bytes lie.
+
+        Neighbouring threads have neighbouring pieces, so that all banks are busy.
+        """
+        threads = self.team.threads
+        start = (self._in_shared.index(out) * self.team.elements + (part.at or 0) * self.team.lanes) * threads
+        per_piece = min(4, self.team.lanes)
+        return f"{start} + member * {per_piece}, {threads * per_piece}"
+
+    def _opened_shared(self, row: TeamRow, out: Output) -> list[str]:
+        filled = row.width.filled(_neutral(out))
+        return [f"put_vector({self._place(out, part)}, {filled})" for part in row.parts()]
 
     def _zeroed(self, row: TeamRow, out: Output) -> list[str]:
         """Lines that set sums in memory to what nothing adds up to, each by the thread that adds to it."""

@@ -46,6 +46,11 @@ class Team:
         return self.threads * self.teams
 
     @property
+    def elements(self) -> int:
+        """How many of a row's elements a thread has, where they are written out."""
+        return (self.vectors or 0) * self.lanes
+
+    @property
     def groups(self) -> int:
         """How many steps of the loops around the vectors are done at a time."""
         return self.threads // self.per_step

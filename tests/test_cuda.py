@@ -1,0 +1,163 @@
+"""Kernels compiled for CUDA: their PTX gives the interpreter's results, their machine code keeps to its budget."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from cuda_kernels import check, cuda_compilation_of, needs_compiler, needs_disassembler
+from helpers import equation
+from ptx.sass import Budget, read_cubin, read_sass
+from test_forms import FORMS
+
+import lncompile as lnc
+from lncompile.backends.cuda.link import disassembled
+
+#: A result's rounding, and some of the arithmetic's.
+TOLERANCE = {"float64": 1e-13, "float32": 1e-6, "float16": 1.2e-3, "bfloat16": 9e-3}
+
+#: One form a kernel has: fewer features than a warp has lanes, several rows a warp, a warp, a block, and odd.
+FEATURES = (8, 33, 256, 1002, 2048)
+
+pytestmark = needs_compiler
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("features", FEATURES)
+def test_rows(features: int, dtype: str) -> None:
+    check(lnc.layer_norm, {"...": 9, "d": features}, dtype, tolerance=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_types(dtype: str) -> None:
+    check(lnc.rms_norm, {"...": 5, "d": 320}, dtype, tolerance=TOLERANCE[dtype])
+
+
+def test_types_of_their_own() -> None:
+    dtypes = {"x": "bfloat16", "weight": "float32", "bias": "float16"}
+    check(lnc.layer_norm, {"...": 5, "d": 512}, dtypes, tolerance=TOLERANCE["bfloat16"])
+
+
+def test_several_teams_a_row() -> None:
+    check(lnc.rms_norm, {"...": 2, "d": 65536}, tolerance=TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize(
+    ("norm", "sizes"),
+    [
+        (lnc.softmax, {"...": 5, "d": 300}),
+        (lnc.log_softmax, {"...": 3, "d": 64}),
+        (lnc.l2_norm, {"...": 5, "d": 96}),
+        (lnc.add_layer_norm, {"...": 5, "d": 256}),
+        (lnc.ada_layer_norm, {"b": 2, "...": 3, "d": 64}),
+        (lnc.dyt, {"...": 5, "d": 128}),
+        (lnc.batch_norm, {"n": 4, "c": 3, "...": 40}),
+        (lnc.batch_norm.over("[n h w] c"), {"n": 3, "h": 4, "w": 2, "c": 24}),
+        (lnc.group_norm, {"n": 2, "g": 2, "c": 3, "...": 24}),
+        (lnc.instance_norm, {"n": 2, "c": 3, "...": 49}),
+        (lnc.batch_norm_inference, {"n": 3, "c": 2, "...": 16}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_family(norm: Any, sizes: dict[str, int]) -> None:
+    check(norm, sizes, tolerance=2e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMS)
+def test_forms(name: str) -> None:
+    form = FORMS[name]
+    check(equation(form.pattern, **form.axes)(form.function), form.sizes, tolerance=1e-5)
+
+
+def awkward(features: int) -> Any:
+    """Rows that are large, constant, far from zero, tiny, with one outlier, NaN or infinity."""
+    x = np.random.default_rng(1).standard_normal((10, features))
+    x[0] = 1e38 * np.sign(x[0])
+    x[1] *= 3e38 / np.abs(x[1]).max()
+    x[2] = 7.25
+    x[3, 5] = np.nan
+    x[4, 7] = np.inf
+    x[5] += 1e6
+    x[6] *= 1e-20
+    x[7, 0] = 1e6
+    x[8] *= 1e25
+    return x
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("features", [64, 1024])
+def test_rows_at_the_edges(features: int, dtype: str) -> None:
+    # Several rows share a warp, and some of them take the second path.
+    sizes = {"...": 10, "d": features}
+    with np.errstate(all="ignore"):
+        found = check(
+            lnc.layer_norm, sizes, dtype, arrays={"x": awkward(features)}, tolerance=TOLERANCE[dtype]
+        )
+    y = found["y"].astype(np.float64).reshape(10, features)
+    assert np.isnan(y[3:5]).all()
+    assert np.isfinite(np.delete(y, [3, 4], axis=0)).all()
+
+
+def test_a_row_depends_on_itself_alone() -> None:
+    x = np.random.default_rng(2).standard_normal((6, 128))
+    alone = check(lnc.layer_norm, {"...": 1, "d": 128}, arrays={"x": x[2:3]}, tolerance=1e-6)["y"]
+    x[3] *= 1e30
+    among = check(lnc.layer_norm, {"...": 6, "d": 128}, arrays={"x": x}, tolerance=1e-6)["y"]
+    assert np.array_equal(among[2:3], alone)
+
+
+def test_gradients_of_parameters_on_any_number_of_multiprocessors() -> None:
+    sizes = {"...": 70, "d": 64}
+    few, many = (
+        check(lnc.layer_norm, sizes, tolerance=1e-6, multiprocessors=count)["dweight"] for count in (1, 50)
+    )
+    np.testing.assert_allclose(few, many, rtol=1e-5, atol=1e-5)
+
+
+# Machine code
+
+#: Features, dtype, registers of the forward and the backward.
+CONFIGURATIONS = [
+    (256, "bfloat16", 128, 168),
+    (1024, "float32", 128, 168),
+    (4096, "bfloat16", 128, 168),
+    (16384, "float16", 128, 128),
+]
+
+
+@needs_disassembler
+@pytest.mark.parametrize(("features", "dtype", "forward", "backward"), CONFIGURATIONS)
+def test_budget(features: int, dtype: str, forward: int, backward: int) -> None:
+    compilation = cuda_compilation_of(lnc.layer_norm, {"...": 1, "d": features}, dtype)
+    for code, registers in zip(compilation.codes, (forward, backward), strict=False):
+        found = read_sass(disassembled(code.cubin))[code.entry]
+        # Statistics are one number a row: three that are saved.
+        budget = Budget(wide_loads=2, wide_stores=1, narrow_loads=6, narrow_stores=6, registers=registers)
+        budget.check(found, read_cubin(code.cubin)[code.entry])
+
+
+def test_ptx_is_the_same_in_every_process() -> None:
+    program = (
+        "import hashlib, lncompile as lnc\n"
+        "k = lnc.compile(lnc.rms_norm, shape=(3, 96), target='cuda:sm_80')\n"
+        "print(hashlib.sha256(k.stages['ptx'].encode()).hexdigest())"
+    )
+    # The second process has compiled something else before.
+    other = (
+        "import lncompile as lnc\nlnc.compile(lnc.rms_norm, shape=(3, 40), target='cuda:sm_80').launches\n"
+    )
+    digests = {
+        subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout
+        for text in (program, other + program)
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("target", ["cuda:sm_80", "cuda:sm_100", "cuda:sm_120"])
+def test_targets(target: str) -> None:
+    compilation = cuda_compilation_of(lnc.layer_norm, {"...": 1, "d": 256}, "bfloat16", target)
+    assert all(code.cubin[:4] == b"\x7fELF" for code in compilation.codes)
