@@ -39,7 +39,7 @@ class PhaseRunner:
         self._launches = launches
         self._codes = codes
         self._prepared: dict[tuple[tuple[int, ...], int], Prepared] = {}
-        self._kept: dict[tuple[Prepared, int], Any] = {}
+        self._kept: dict[tuple[tuple[int, ...], int, int], Any] = {}
 
     def plan(self, shape: tuple[int, ...], multiprocessors: int) -> Plan:
         """What is launched where the first argument has this shape."""
@@ -85,18 +85,18 @@ class PhaseRunner:
         stream = cupy.cuda.get_current_stream()
         pointers = [0 if array is None else array.data.ptr for array in arrays]
         if ready.bytes:
-            memory = self._memory(ready, stream.ptr, keep, cupy)
+            memory = self._memory(ready.bytes, (arrays[0].shape, number, stream.ptr), keep, cupy)
             pointers += [memory.ptr + offset for offset in ready.workspaces]
         target = device.stream_of(stream.ptr)
         for function, places, numbers in ready.calls:
             given = [pointers[place] for place in places]
             function.launch(target, function.config, function.kernel, *given, *numbers)
 
-    def _memory(self, ready: Prepared, stream: int, keep: bool, cupy: Any) -> Any:
+    def _memory(self, size: int, key: tuple[tuple[int, ...], int, int], keep: bool, cupy: Any) -> Any:
         # Given back to the pool, memory is used again by what is launched later on the same stream alone.
         if not keep:
-            return cupy.cuda.alloc(ready.bytes)
-        memory = self._kept.get((ready, stream))
+            return cupy.cuda.alloc(size)
+        memory = self._kept.get(key)
         if memory is None:
-            memory = self._kept[ready, stream] = cupy.cuda.alloc(ready.bytes)
+            memory = self._kept[key] = cupy.cuda.alloc(size)
         return memory

@@ -27,8 +27,9 @@ def _installed(*packages: str) -> bool:
 
 
 #: Compiling takes numba-cuda, NVVM and nvJitLink, but neither a device nor a driver.
+COMPILES = _installed("numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink", "cuda-core")
 needs_compiler = pytest.mark.skipif(
-    not _installed("numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink", "cuda-core"),
+    not COMPILES,
     reason="the extra cuda13 is not installed",
 )
 needs_disassembler = pytest.mark.skipif(
@@ -79,25 +80,25 @@ def check(
     arrays: Mapping[str, Any] | None = None,
     tolerance: float,
     multiprocessors: int = 4,
+    only: tuple[str, ...] = (),
     **options: Any,
 ) -> Arrays:
-    """Compare all results with the interpreter's; errors are relative to the largest element, or 1."""
+    """Compare results with the interpreter's; errors are relative to the largest element, or 1."""
     compilation = cuda_compilation_of(norm, sizes, dtype, **options)
     pair = compilation.lowered.pair
-    inputs = {
-        node.name: node for node in (*pair.forward.inputs, *pair.backward.inputs) if node.role != "saved"
-    }
+    nodes = (*pair.forward.inputs, *pair.backward.inputs)
+    inputs = {node.name: node for node in nodes if node.role != "saved"}
     given = arrays_for(tuple(inputs.values()), sizes)
     for name, array in (arrays or {}).items():
         given[name] = np.asarray(array).astype(given[name].dtype).reshape(given[name].shape)
     found = results_of(compilation, given, sizes, multiprocessors)
     expected = run_pair(pair, given, sizes)
     for name, array in found.items():
-        want = expected[name].reshape(array.shape)
+        if only and name not in only:
+            continue
+        want, array = expected[name].reshape(array.shape), array.astype(np.float64)
         scale = max(1.0, float(np.nanmax(np.abs(want), initial=0.0)))
-        np.testing.assert_allclose(
-            array.astype(np.float64), want, rtol=0, atol=tolerance * scale, err_msg=name
-        )
+        np.testing.assert_allclose(array, want, rtol=0, atol=tolerance * scale, err_msg=name)
     return found
 
 

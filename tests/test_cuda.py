@@ -1,4 +1,4 @@
-"""Kernels compiled for CUDA: their PTX gives the interpreter's results, their machine code keeps to its budget."""
+"""Kernels compiled for CUDA: PTX gives the interpreter's results, machine code keeps to its budget."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lncompile.backends.cuda.link import disassembled
 TOLERANCE = {"float64": 1e-13, "float32": 1e-6, "float16": 1.2e-3, "bfloat16": 9e-3}
 
 #: One form a kernel has: fewer features than a warp has lanes, several rows a warp, a warp, a block, and odd.
-FEATURES = (8, 33, 256, 1002, 2048)
+FEATURES = (8, 33, 256, 1002)
 
 pytestmark = needs_compiler
 
@@ -43,6 +43,10 @@ def test_types_of_their_own() -> None:
 
 def test_several_teams_a_row() -> None:
     check(lnc.rms_norm, {"...": 2, "d": 65536}, tolerance=TOLERANCE["float32"])
+
+
+def test_sums_in_shared_memory() -> None:
+    check(lnc.layer_norm, {"...": 3, "d": 16384}, "bfloat16", tolerance=TOLERANCE["bfloat16"])
 
 
 @pytest.mark.parametrize(
@@ -104,9 +108,13 @@ def test_rows_at_the_edges(features: int, dtype: str) -> None:
 
 def test_a_row_depends_on_itself_alone() -> None:
     x = np.random.default_rng(2).standard_normal((6, 128))
-    alone = check(lnc.layer_norm, {"...": 1, "d": 128}, arrays={"x": x[2:3]}, tolerance=1e-6)["y"]
     x[3] *= 1e30
-    among = check(lnc.layer_norm, {"...": 6, "d": 128}, arrays={"x": x}, tolerance=1e-6)["y"]
+    alone, among = (
+        check(lnc.layer_norm, {"...": len(rows), "d": 128}, arrays={"x": rows}, tolerance=1e-6, only=("y",))[
+            "y"
+        ]
+        for rows in (x[2:3], x)
+    )
     assert np.array_equal(among[2:3], alone)
 
 
@@ -122,9 +130,8 @@ def test_gradients_of_parameters_on_any_number_of_multiprocessors() -> None:
 
 #: Features, dtype, registers of the forward and the backward.
 CONFIGURATIONS = [
-    (256, "bfloat16", 128, 168),
-    (1024, "float32", 128, 168),
-    (4096, "bfloat16", 128, 168),
+    (256, "bfloat16", 80, 144),
+    (1024, "float32", 72, 144),
     (16384, "float16", 128, 128),
 ]
 

@@ -16,6 +16,8 @@ from lncompile.norm import dispatcher_of
 
 _LEXERS = {"source": "python", "llvm": "llvm", "asm": "gas", "ptx": "ptx", "sass": "nasm"}
 
+_CHOICES = [*(STAGES | CUDA_STAGES), "all"]
+
 #: Culprits of an LncError that are options of the command: such an error is wrong usage.
 _OPTIONS = ("shape", "dtype", "target")
 
@@ -38,7 +40,7 @@ _OPTIONS = ("shape", "dtype", "target")
     help="For all arrays, or by argument: x=bfloat16,weight=float32,bias=none.",
 )
 @click.option("--target", callback=options.target, default="cpu", show_default=True, metavar="TARGET")
-@click.option("--stage", type=click.Choice([*(STAGES | CUDA_STAGES), "all"]), default="source", show_default=True)
+@click.option("--stage", type=click.Choice(_CHOICES), default="source", show_default=True)
 @click.option(
     "-c",
     "--constant",

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from lncompile.backends.cpu.target import find
+from lncompile.backends.cuda.target import find as find_cuda
+from lncompile.backends.cuda.target import is_cuda
 from lncompile.dtypes import TABLE
 from lncompile.errors import LncError
 
@@ -39,7 +41,7 @@ def target(ctx: click.Context, param: click.Parameter, value: str) -> str:
     # Whether this machine is one of the supported ones is not a question of usage.
     if value != "cpu":
         try:
-            find(value)
+            find_cuda(value) if is_cuda(value) else find(value)
         except LncError as error:
             raise click.BadParameter(str(error).removeprefix("target: "), ctx, param) from error
     return value

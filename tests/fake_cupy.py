@@ -1,0 +1,128 @@
+"""CuPy and cuda.core as far as calls use them, on NumPy's memory: launches are noted, nothing runs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+class Array:
+    """An array that says it is on a device, over one of NumPy's."""
+
+    def __init__(self, array: Any, device: int) -> None:
+        self.array = array
+        self.device = SimpleNamespace(id=device)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("shape", "dtype", "strides", "size", "ndim", "nbytes", "flags"):
+            return getattr(self.array, name)
+        raise AttributeError(name)
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self.array.ctypes.data)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return dict(self.array.__array_interface__)
+
+    def __getitem__(self, index: Any) -> Array:
+        return Array(self.array[index], self.device.id)
+
+    def __setitem__(self, index: Any, value: Array) -> None:
+        self.array[index] = value.array
+
+    def reshape(self, *shape: int) -> Array:
+        return Array(self.array.reshape(*shape), self.device.id)
+
+    def copy(self, order: str = "C") -> Array:
+        return on_device(self.array, self.device.id)
+
+    def fill(self, value: float) -> None:
+        self.array.fill(value)
+
+
+def on_device(array: Any, device: int = 0) -> Array:
+    """A copy of an array of NumPy's on a device, aligned as a device's allocations are."""
+    array = np.asarray(array)
+    room = np.zeros(array.nbytes + 256, np.uint8)
+    start = -room.ctypes.data % 256
+    made = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    made[...] = array
+    return Array(made, device)
+
+
+class Device:
+    """Records what it was asked, in place of a driver.
+
+    Attributes:
+        launched: entry, stream, grid and arguments of each launch so far.
+        allocated: the sizes of workspaces so far.
+        current: the number of the device that is current.
+        stream: the pointer of the current stream.
+    """
+
+    def __init__(self) -> None:
+        self.launched: list[SimpleNamespace] = []
+        self.allocated: list[int] = []
+        self.current = 0
+        self.stream = 7
+        self.memories: list[Any] = []
+
+
+@contextlib.contextmanager
+def installed(patch: pytest.MonkeyPatch) -> Iterator[Device]:
+    """The fakes in place of the packages."""
+    device = Device()
+
+    class Using:
+        compute_capability = "90"
+
+        def __init__(self, number: int | None = None) -> None:
+            self.attributes = {"MultiProcessorCount": 4}
+            self.id = device.current if number is None else number
+
+        def __enter__(self) -> None:
+            self.before, device.current = device.current, self.id
+
+        def __exit__(self, *_: object) -> None:
+            device.current = self.before
+
+    def alloc(size: int) -> Any:
+        memory = on_device(np.zeros(size, np.uint8))
+        device.allocated.append(size)
+        device.memories.append(memory)
+        return SimpleNamespace(ptr=memory.data.ptr)
+
+    def launch(stream: Any, config: Any, kernel: str, *args: int) -> None:
+        device.launched.append(
+            SimpleNamespace(entry=kernel, stream=stream, device=device.current, args=args, **vars(config))
+        )
+
+    cupy: Any = ModuleType("cupy")
+    cupy.ndarray = Array
+    cupy.empty = lambda shape, dtype: on_device(np.full(shape, 0, dtype), device.current)
+    cupy.asarray = lambda value: on_device(value)
+    cupy.cuda = SimpleNamespace(
+        is_available=lambda: True,
+        Device=Using,
+        alloc=alloc,
+        get_current_stream=lambda: SimpleNamespace(ptr=device.stream),
+    )
+    core: Any = ModuleType("cuda.core")
+    core.Device = lambda number: SimpleNamespace(set_current=lambda: None)
+    core.Stream = SimpleNamespace(from_handle=lambda pointer: pointer)
+    core.LaunchConfig = lambda **sizes: SimpleNamespace(**sizes)
+    core.launch = launch
+    core.ObjectCode = SimpleNamespace(
+        from_cubin=lambda cubin: SimpleNamespace(get_kernel=lambda entry: entry)
+    )
+    patch.setitem(sys.modules, "cupy", cupy)
+    patch.setitem(sys.modules, "cuda.core", core)
+    yield device
