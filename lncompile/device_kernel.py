@@ -47,6 +47,8 @@ class DeviceKernel:
         self.target = target.name
         self.returns_tuple: bool = meta["returns_tuple"]
         self.stages = stages
+        self.library = library
+        self.meta = meta
         self._target = target
         self._codes = unpacked(library, meta["contents"])
         offered = self.interface

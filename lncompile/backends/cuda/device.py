@@ -94,8 +94,8 @@ def _kernel(number: int, cubin: bytes, entry: str) -> Any:
 
 
 @cache
-def stream_of(pointer: int) -> Any:
-    """The stream that CuPy calls by this pointer, as launches take it."""
+def stream_of(number: int, pointer: int) -> Any:
+    """A device's stream that CuPy calls by this pointer, as launches take it."""
     from cuda.core import Stream
 
     return Stream.from_handle(pointer)
