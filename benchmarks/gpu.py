@@ -1,13 +1,14 @@
 """On a GPU: are the results right, does a checker complain, how fast is it beside the copy rate and others?
 
-    python benchmarks/cuda.py prepare --target cuda:sm_90 --carry DIR    # anywhere: compiles into DIR
-    python benchmarks/cuda.py check --carry DIR [--small]                # the family against float64
-    python benchmarks/cuda.py sanitize --carry DIR                       # the same under compute-sanitizer
-    python benchmarks/cuda.py time --carry DIR [--json FILE]             # forward and backward, in GB/s
+    python benchmarks/gpu.py prepare --target cuda:sm_90 --carry DIR    # anywhere: compiles into DIR
+    python benchmarks/gpu.py check --carry DIR [--small]                # the family against float64
+    python benchmarks/gpu.py sanitize --carry DIR                       # the same under compute-sanitizer
+    python benchmarks/gpu.py time --carry DIR [--json FILE]             # forward and backward, in GB/s
 
-The last three need a device, NumPy, CuPy and cuda-core, and PyTorch to compare with; nothing is compiled there,
-and neither numba-cuda nor NVVM is imported. Rates count the bytes that have to be read and written, once: x and
-y forward; x, dy and dx backward. A figure is the median of rounds in which all contenders take turns.
+The last three need a device, NumPy, CuPy and cuda-core, and PyTorch to compare with; nothing is compiled
+there, and neither numba-cuda nor NVVM is imported. Rates count the bytes that have to be read and written,
+once: x and y forward; x, dy and dx backward. A figure is the median of rounds in which all contenders take
+turns.
 """
 
 from __future__ import annotations
