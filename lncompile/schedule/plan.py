@@ -70,14 +70,20 @@ def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, boo
     widest = max(first, key=lambda node: len(node.operand.axes)).operand.axes
     domain = program.ordered(widest)
     over = _best([node.over for node in first if node.operand.axes == widest], program)
-    vector = domain[-1]
+    vector = _lanes_axis(domain, over, program, schedule)
     across = vector not in over
     lanes = fitting(schedule.column_lanes, _size(vector, program)) if across else 0
     inside, chunk, per = _stretch(domain, over, lanes, program, schedule)
     block_rows = schedule.block_rows
     if across and not _counts(over, program) and _count(over, program) > schedule.column_rows:
         inside, chunk, lanes, block_rows = frozenset({vector}), None, 0, schedule.column_block_rows
-    wide = across or inside != over or chunk is not None or _reads_workspace(program, over)
+    rows_in_lanes = across and vector != domain[-1]
+    wide = (
+        (across and not rows_in_lanes)
+        or inside != over
+        or chunk is not None
+        or _reads_workspace(program, over)
+    )
 
     def is_summed(node: Reduce) -> bool:
         return (wide or node.over != over) and not any(
@@ -88,6 +94,14 @@ def _reducing(program: Program, schedule: Schedule) -> tuple[Program, Loops, boo
     if chunk is not None:
         program, domain = _in_stretches(program, domain, chunk, per)
     return program, Loops(domain, inside, vector, lanes, block_rows), wide
+
+
+def _lanes_axis(domain: tuple[str, ...], over: Axes, program: Program, schedule: Schedule) -> str:
+    """The axis that lies in the lanes: the innermost, but rows side by side where these are short."""
+    *outer, inner = domain
+    size = _size(inner, program)
+    short = over == {inner} and size is not None and size <= schedule.short_row
+    return outer[-1] if outer and short else inner
 
 
 def _elementwise(program: Program, schedule: Schedule) -> tuple[Program, Loops, bool]:
