@@ -36,7 +36,6 @@ def fitted(line: str) -> list[str]:
     _, name, sign, expression = assignment.groups()
     inner = [f"{indent}    {expression}"]
     if len(inner[0]) > LIMIT:
-        first, *others = expression.split(" and ")
-        inner = [f"{indent}    {first}", *(f"{indent}    and {other}" for other in others)]
+        inner = [f"{indent}    {part}" for part in re.split(r" (?=and |& )", expression)]
     inner = [part if len(part) <= LIMIT else f"{part}  # noqa: E501" for part in inner]
     return [f"{indent}{name} {sign} (", *inner, f"{indent})"]

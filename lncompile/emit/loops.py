@@ -30,7 +30,8 @@ class Row:
 
     A row is what shares its statistics; where the lanes hold different rows, all of them are one here.
     ``careful`` is the second path, in float64 and with every moment about the mean of the whole row.
-    ``conditions`` are the checks under which the first path can be trusted.
+    ``conditions`` are the checks under which the first path can be trusted. Of rows side by side some may be
+    ordinary: then elements are those of the first path, ``ordinary_row``, in their lanes.
     """
 
     scope: Scope
@@ -41,6 +42,7 @@ class Row:
     careful: bool = False
     conditions: list[str] = field(default_factory=list)
     narrowed: set[Node] = field(default_factory=set)
+    ordinary_row: Row | None = None
 
     @property
     def length(self) -> Length:
@@ -83,6 +85,17 @@ class Row:
                 self.conditions.append(f"{check}({name})")
         return lines
 
+    @property
+    def ordinary(self) -> str:
+        """The expression of whether the first path can be trusted, for one row or for each of its lanes."""
+        if not self.nest.loops.across:
+            return " and ".join(self.conditions)
+        return " & ".join(f"({text})" if " " in text else text for text in self.conditions)
+
+    def as_row_sized(self, name: str) -> str:
+        """A value of the loops' type as one number a row: scalars adapt to others, vectors do not."""
+        return f"as_float64({name})" if self.nest.loops.across and self.width.dtype != "float64" else name
+
     def _scales(self, scalar: Node, vectors: list[Node]) -> bool:
         """Whether elements are multiplied by a statistic of the row alone, such as 1/std.
 
@@ -96,7 +109,7 @@ class Row:
 
     def vectors(self, roots: list[Node], width: Width, left: Left) -> list[str]:
         """One vector of each value that ``roots`` need, inputs loaded, under the IR value that it is."""
-        lines = []
+        lines = self.ordinary_row.vectors(roots, self.ordinary_row.width, left) if self.ordinary_row else []
         for node in self.scope.vectors_for(roots):
             if self.scope.is_fused(node) or (isinstance(node, Input) and not self.scope.is_wide(node)):
                 continue
@@ -112,10 +125,11 @@ class Row:
         inputs = [node for node in self.scope.vectors_for(roots) if isinstance(node, Input)]
         wide = [node for node in inputs if self.scope.is_wide(node) and not node.at_start]
         lines = self.nest.step_pointers([*wide, *(written or [])])
-        for node in inputs:
-            if not self.scope.is_wide(node):
-                text = self.width.converted(f"read({node.name}, {self._whole_offset(node)})", "float64")
-                lines.append(f"{self.scope.vector_name(node, self.width)} = {text}")
+        for width in [row.width for row in (self.ordinary_row, self) if row]:
+            for node in inputs:
+                if not self.scope.is_wide(node):
+                    text = width.converted(f"read({node.name}, {self._whole_offset(node)})", "float64")
+                    lines.append(f"{self.scope.vector_name(node, width)} = {text}")
         return lines
 
     def _whole_offset(self, node: Input) -> str:
@@ -124,18 +138,23 @@ class Row:
     def _loaded(self, node: Input, width: Width, left: Left) -> str:
         vector = self.nest.loops.vector
         pointer = self.nest.step_pointer(node)
+        if self.nest.is_tiled(node):
+            return width.converted(f"load({pointer}, 0, {width.lanes})", node.dtype)
         if node.at_start:
             pointer = f"advance({node.name}, {self._whole_offset(node)})"
         return loaded(pointer, self.nest.stride(node, vector or ""), width, left, node.dtype)
 
     def row_value(self, node: Input) -> str:
-        """The expression that loads a row-sized input."""
+        """The expression that loads a row-sized input, of one row or of those side by side in the lanes."""
         offset = self.nest.offset(node, self.nest.unit_axes(node))
-        vector = self.nest.loops.vector
         if not self.scope.is_wide(node):
             return f"read({node.name}, {offset})"
+        width = Width("float64", self.width.lanes)
+        if self.nest.is_tiled(node):
+            return width.converted(f"load({self.nest.row_pointer(node)}, 0, {width.lanes})", node.dtype)
         pointer = node.name if offset == "0" else f"advance({node.name}, {offset})"
-        return loaded(pointer, self.nest.stride(node, vector or ""), self.width, self.rest, node.dtype)
+        stride = self.nest.stride(node, self.nest.loops.vector or "")
+        return loaded(pointer, stride, width, self.rest, node.dtype)
 
     def over_steps(self, start: list[str], body: list[str]) -> list[str]:
         """``body`` for every step of the loops around the vectors, each after ``start``."""
@@ -154,7 +173,7 @@ class Row:
         """Whether lanes get so many additions that they are added to a float64 total now and then."""
         if self.width.dtype == "float64" and (self.nest.steps or not isinstance(self.length, int)):
             return False
-        steps = self.count // self.width.lanes
+        steps = self.count if self.nest.loops.across else self.count // self.width.lanes
         return steps > self.steps_to_total
 
     def summing_loop(
@@ -197,7 +216,9 @@ class Row:
         assert isinstance(self.length, int)
         *outer, inner = self.nest.steps
         per = max(1, self.steps_to_total // -(-self.length // self.width.lanes))
-        body = [*self.step_start(roots), *over_features(self.length, self.width.lanes, step)]
+        across = self.nest.loops.across
+        vectors = step(self.rest) if across else over_features(self.length, self.width.lanes, step)
+        body = [*self.step_start(roots), *vectors]
         holes = {"open": zero, "body": body, "close": close}
         stop = as_python(self.nest.length(inner))
         lines = fill(
@@ -208,12 +229,12 @@ class Row:
     def total(self, name: str) -> str:
         """The expression of what the lanes of ``name`` add up to, for one row or for each of its lanes."""
         if self.nest.loops.across:
-            return name
+            return f"{name}_total" if self.in_blocks else self.as_row_sized(name)
         return f"total({name}_total)" if self.in_blocks else f"total({name})"
 
     def largest(self, name: str) -> str:
         """The expression of the largest lane of ``name``, of one row or of each."""
-        return name if self.nest.loops.across else f"largest({name})"
+        return self.as_row_sized(name) if self.nest.loops.across else f"largest({name})"
 
     def kept(self, text: str, left: Left, fill: str = "0.0") -> str:
         """``text`` with the lanes past the end of the row replaced by ``fill``."""
@@ -222,7 +243,10 @@ class Row:
     def repeated(self, node: Node) -> str:
         """A value as a vector, also where it is the same in all lanes."""
         text = self.scope.vector_operand(node, self.width)
-        return text if self.scope.is_wide(node) else self.width.filled(text)
+        text = text if self.scope.is_wide(node) else self.width.filled(text)
+        if self.ordinary_row:
+            text = f"where(ordinary, as_float64({self.ordinary_row.repeated(node)}), {text})"
+        return text
 
 
 def looped(body: list[str], loops: Sequence[tuple[str, str]]) -> list[str]:

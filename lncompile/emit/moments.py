@@ -47,23 +47,28 @@ def pivot(row: Row, moments: Moments) -> list[str]:
     base, name = moments.base(row), row.scope.names[moments.value]
     start = Width(row.width.dtype, row.pivot_lanes, row.width.suffix)
     value = row.scope.vector_operand(moments.value, start)
+    across = row.nest.loops.across
+    if across:
+        start, value = row.width, row.scope.vector_operand(moments.value, row.width)
     steps = [f"{row.nest.index(step)} = 0" for step in row.nest.steps]
     rounded = f"as_{row.width.dtype}"
-    centre = "its mean" if row.careful else f"the mean of its first {row.pivot_lanes}"
+    all_of_it = row.careful or across
+    centre = "its mean" if all_of_it else f"the mean of its first {row.pivot_lanes}"
     lines = [
         f"# moments of {name} about {centre}",
         *steps,
         *row.step_start([moments.value]),
-        "i = 0",
-        *row.vectors([moments.value], start, None),
-        f"{base}_first = {rounded}(first({value}))",
+        *([] if across else ["i = 0"]),
+        *row.vectors([moments.value], start, row.rest if across else None),
+        f"{base}_first = {value}" if across else f"{base}_first = {rounded}(first({value}))",
     ]
-    if row.careful:
+    if all_of_it:
         offsets = f"{base}_offsets"
         lines += row.summing_loop(
             [moments.value], [offsets], lambda left: _summed_offsets(row, moments, left)
         )
-        return [*lines, f"{base}_pivot = {base}_first + {row.total(offsets)} / {float(row.count)!r}"]
+        mean = f"{row.as_row_sized(f'{base}_first')} + {row.total(offsets)} / {float(row.count)!r}"
+        return [*lines, f"{base}_pivot = {mean if row.width.dtype == 'float64' else f'{rounded}({mean})'}"]
     mean_offset = f"total({value} - {base}_first) / {float(row.pivot_lanes)!r}"
     return [*lines, f"{base}_pivot = {rounded}({base}_first + {mean_offset})"]
 
@@ -107,15 +112,16 @@ def results(row: Row, moments: Moments) -> list[str]:
         row.conditions.append(f"{base}_shift * {base}_shift <= 4.0 * {base}_spread")
         if row.width.dtype == "float32":
             row.conditions.append(f"is_finite({base}_spread)")
-    mean = f"{base}_pivot + {base}_shift"
+    centre = row.as_row_sized(f"{base}_pivot")
+    mean = f"{centre} + {base}_shift"
     rounded = mean if row.scope.program.compute == "float64" else f"as_float64(as_float32({mean}))"
     texts = {
         "mean_high": rounded,
-        "mean_low": f"{base}_pivot - ({rounded}) + {base}_shift",
+        "mean_low": f"{centre} - ({rounded}) + {base}_shift",
         "variance": f"maximum({base}_spread, 0.0)",
     }
     if "mean_high" in moments.parts:
-        texts["mean_low"] = f"{base}_pivot - {row.scope.names[moments.parts['mean_high']]} + {base}_shift"
+        texts["mean_low"] = f"{centre} - {row.scope.names[moments.parts['mean_high']]} + {base}_shift"
     for op in MOMENTS:
         if op in moments.parts:
             part = moments.parts[op]

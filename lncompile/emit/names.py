@@ -24,7 +24,21 @@ RESERVED = frozenset(
 )
 #: What kernels append to the name of an array or a value.
 SUFFIXES = (
-    *("_i", "_row", "_at", "_start", "_wide", "_f32", "_value", "_total", "_sum", "_max", "_kept", "_lanes"),
+    *(
+        "_i",
+        "_row",
+        "_at",
+        "_tile",
+        "_start",
+        "_wide",
+        "_f32",
+        "_value",
+        "_total",
+        "_sum",
+        "_max",
+        "_kept",
+        "_lanes",
+    ),
     *("_first", "_pivot", "_offset", "_offsets", "_sums", "_squares", "_shift", "_spread"),
     *("_lanes_total", "_offsets_total", "_sums_total", "_squares_total"),
 )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lncompile.emit.names import RESERVED
-from lncompile.ir import Axes, Axis, Input, Output, Program
+from lncompile.ir import Axes, Axis, Input, Output, Program, Reduce
 from lncompile.passes.loops import Loops
 from lncompile.passes.stages import Stage
 
@@ -270,8 +270,37 @@ class Nest:
         """The axes of an array that a unit loops over around its vectors."""
         return [name for name in array.dims if name in self.steps and name in _varying(array)]
 
+    def is_tiled(self, array: Array) -> bool:
+        """Whether an array's rows, side by side in the lanes, go through scratch memory as columns."""
+        if isinstance(array, Output):
+            partial = isinstance(array.value, Reduce) and array.value.over != self.loops.inside
+            return not partial and self._holds_rows(array)
+        return self._holds_rows(array) and array.name in self._read_whole
+
+    def _holds_rows(self, array: Array) -> bool:
+        innermost = (self.loops.vector, *self.steps)
+        return self.loops.across and len(innermost) == 2 and array.dims[-2:] == innermost
+
+    @cached_property
+    def _read_whole(self) -> set[str]:
+        """The arrays of which a unit reads more than the first elements of rows."""
+        inputs = [node for node in self.stage.program.nodes if isinstance(node, Input)]
+        return {node.name for node in inputs if not node.at_start & self.loops.inside}
+
+    def tile(self, array: Array) -> str:
+        """The arguments that say where a tile of rows lies, and how large it is."""
+        (step,) = self.steps
+        length, lanes = self.length(step), self.loops.lanes
+        assert self.vector is not None
+        whole = self.vector.size is not None and self.vector.size % lanes == 0
+        offset = self.offset(array, self.unit_axes(array))
+        start = f"i * {length}" if offset == "0" else f"{offset} + i * {length}"
+        return f"{start}, {lanes if whole else 'count'}, {length}, {lanes}"
+
     def row_pointer(self, array: Array) -> str:
         """The name of the pointer to an array's part that belongs to a row."""
+        if self.is_tiled(array):
+            return f"{array.name}_tile"
         return f"{array.name}_row" if self.unit_axes(array) else array.name
 
     def step_pointer(self, array: Array) -> str:
@@ -280,16 +309,29 @@ class Nest:
 
     def row_pointers(self, arrays: Iterable[Array]) -> list[str]:
         """Lines that make the pointers to a row."""
-        return [
-            f"{self.row_pointer(array)} = advance({array.name}, {self.offset(array, axes)})"
-            for array in arrays
-            if (axes := self.unit_axes(array))
-        ]
+        lines = []
+        for array in arrays:
+            axes, pointer = self.unit_axes(array), self.row_pointer(array)
+            if self.is_tiled(array) and isinstance(array, Input):
+                lines.append(f"{pointer} = columns({array.name}, {self.tile(array)})")
+            elif self.is_tiled(array):
+                lines.append(
+                    f"{pointer} = columns_for({array.name}, {self.length(self.steps[0])}, {self.loops.lanes})"
+                )
+            elif axes:
+                lines.append(f"{pointer} = advance({array.name}, {self.offset(array, axes)})")
+        return lines
 
     def step_pointers(self, arrays: Iterable[Array]) -> list[str]:
         """Lines that make the pointers to a step."""
-        return [
-            f"{self.step_pointer(array)} = advance({self.row_pointer(array)}, {self.offset(array, axes)})"
-            for array in arrays
-            if (axes := self.step_axes(array))
-        ]
+        lines = []
+        for array in arrays:
+            axes = self.step_axes(array)
+            offset = (
+                f"{self.index(axes[0])} * {self.loops.lanes}"
+                if self.is_tiled(array)
+                else self.offset(array, axes)
+            )
+            if axes:
+                lines.append(f"{self.step_pointer(array)} = advance({self.row_pointer(array)}, {offset})")
+        return lines

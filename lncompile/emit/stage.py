@@ -18,8 +18,7 @@ from lncompile.emit.templates import fill
 from lncompile.ir import Input, Node, Output, Program, Reduce, depending_on
 from lncompile.passes.loops import Loops
 from lncompile.passes.stages import Stage
-from lncompile.schedule.cpu import Schedule
-from lncompile.schedule.plan import fitting
+from lncompile.schedule.cpu import Schedule, fitting
 
 
 @dataclass(frozen=True)
@@ -131,15 +130,27 @@ class StageKernel:
         if not fast.conditions:
             return fill("cpu/row.py", "row", holes | {"statistics": lines, "elements": written})
         careful_lanes = fitting(self.schedule.careful_lanes, self.nest.vector.size if self.nest.vector else 1)
-        careful = replace(
-            fast, width=Width("float64", careful_lanes, "_wide"), careful=True, conditions=[], narrowed=set()
-        )
+        across = self.loops.across
+        wide = Width("float64", self.loops.lanes if across else careful_lanes, "_wide")
+        careful = replace(fast, width=wide, careful=True, conditions=[], narrowed=set())
+        mixed = replace(careful, ordinary_row=elements) if across else careful
         holes |= {
-            "statistics": [*lines, f"ordinary = {' and '.join(fast.conditions)}"],
+            "statistics": [*lines, f"ordinary = {fast.ordinary}"],
             "elements": written or ["pass"],
-            "careful": [*statistics(careful, nodes), *self._elements(careful)],
+            "careful": self._of_all_lanes([*statistics(careful, nodes), *self._elements(mixed)]),
         }
-        return fill("cpu/row_with_fallback.py", "row_with_fallback", holes)
+        ordinary = "everywhere(ordinary)" if across else "ordinary"
+        return fill("cpu/row_with_fallback.py", "row_with_fallback", holes, ORDINARY=ordinary)
+
+    def _of_all_lanes(self, careful: list[str]) -> list[str]:
+        """``careful``, after which those of rows side by side that are ordinary have their results back."""
+        if not self.loops.across:
+            return careful
+        results = {self._contribution(out) for out in self._row_outputs}
+        computed = [node for node in self.program.nodes if node in results and not isinstance(node, Input)]
+        names = [self._scope.names[node] for node in computed]
+        before = [f"{name}_first = {name}" for name in names]
+        return [*before, *careful, *(f"{name} = where(ordinary, {name}_first, {name})" for name in names)]
 
     def _reads(self, nodes: list[Node], row: Row) -> list[str]:
         inputs = [node for node in nodes if isinstance(node, Input) and not self._scope.is_vector(node)]
@@ -157,6 +168,11 @@ class StageKernel:
             if set(out.dims) & inside
             or (self._contribution(out).axes & inside and self._is_partial(out.value))
         ]
+
+    @property
+    def _row_outputs(self) -> list[Output]:
+        """Outputs that the results of rows are written or added to."""
+        return [out for out in self.program.outputs if out not in self._element_outputs]
 
     @cached_property
     def _kept_in_blocks(self) -> list[Output]:
@@ -197,7 +213,7 @@ class StageKernel:
         if self.loops.across or self.loops.vector is None:
             left = row.rest if self.loops.across else None
             body = [*self._element_step(row, left, stream=False), *self._step_totals(row, left)]
-            return row.over_steps(start, body)
+            return [*row.over_steps(start, body), *self._tiles_written()]
         start += [f"{self._lanes(out, row)} = {row.width.filled(_neutral(out))}" for out in self._step_sums]
 
         def step(left: Left) -> list[str]:
@@ -205,6 +221,14 @@ class StageKernel:
 
         body = over_features(row.length, row.width.lanes, step)
         return row.over_steps(start, [*body, *self._step_totals(row, None)])
+
+    def _tiles_written(self) -> list[str]:
+        lines = []
+        for out in self._element_outputs:
+            if self.nest.is_tiled(out):
+                line = f"store_rows({out.name}, {self.nest.tile(out)}, {self.nest.row_pointer(out)})"
+                lines += ["if keep:", f"    {line}"] if out.role == "saved" else [line]
+        return lines
 
     def _elements_streamed_or_not(self, row: Row) -> list[str]:
         """The loop twice where results may be large: past the caches, and through them."""
@@ -250,6 +274,8 @@ class StageKernel:
         return lines
 
     def _stored(self, row: Row, out: Output, text: str, left: Left) -> str:
+        if self.nest.is_tiled(out):
+            return f"store({self.nest.step_pointer(out)}, 0, {text})"
         stride = self.nest.stride(out, self.loops.vector or "")
         return stored(self.nest.step_pointer(out), stride, text, left, row.width.lanes)
 
@@ -273,7 +299,7 @@ class StageKernel:
             assert isinstance(out.value, Reduce)
             finish = "total" if _operation(out) == "sum" else "largest"
             if self.loops.vector not in out.value.over:
-                text = row.scope.vector_operand(value, row.width)
+                text = row.repeated(value)
             elif self.loops.across:
                 kept = row.repeated(value)
                 if left is not None:
@@ -290,9 +316,10 @@ class StageKernel:
         stride = self.nest.stride(out, self.loops.vector or "")
         value = self._contribution(out)
         if _operation(out) == "sum":
-            text = row.scope.added(value, f"{name}_i", row.width)
+            fused = row.scope.added(value, f"{name}_i", row.width)
+            text = f"{name}_i + {row.repeated(value)}" if row.ordinary_row else fused
         else:
-            text = f"maximum({name}_i, {row.scope.vector_operand(value, row.width)})"
+            text = f"maximum({name}_i, {row.repeated(value)})"
         return [
             f"{name}_i = {loaded(pointer, stride, row.width, left, out.dtype)}",
             stored(pointer, stride, text, left, row.width.lanes),
@@ -333,9 +360,8 @@ class StageKernel:
         """Row-sized outputs, and what a row contributes to sums over rows."""
         lines: list[str] = []
         kept: list[str] = []
-        for out in self.program.outputs:
-            if out in self._element_outputs:
-                continue
+        row = replace(row, width=Width("float64", row.width.lanes))
+        for out in self._row_outputs:
             offset = self.nest.offset(out, self.nest.unit_axes(out))
             value = self._contribution(out)
             if self.loops.across:

@@ -23,8 +23,11 @@ __all__ = [
     "as_float16",
     "as_float32",
     "as_float64",
+    "columns",
+    "columns_for",
     "elements_to_boundary",
     "erf",
+    "everywhere",
     "exp",
     "f32x",
     "f64x",
@@ -53,6 +56,7 @@ __all__ = [
     "square",
     "store",
     "store_partial",
+    "store_rows",
     "stream",
     "tanh",
     "total",
@@ -103,6 +107,27 @@ def scatter(p: Pointer, i: int, stride: int, count: int, value: Any) -> None:
     """Write the first ``count`` lanes to ``p[i * stride]``, ``p[(i + 1) * stride]``, ..."""
     for lane in range(count):
         store(p, (i + lane) * stride, value[lane])
+
+
+def columns(p: Pointer, start: int, count: int, length: int, lanes: int) -> Pointer:
+    """Scratch memory with ``count`` rows of ``length`` elements from ``p[start]`` on, column after column.
+
+    Lanes past ``count`` hold the last row again.
+    """
+    rows = load(p, start, count * length).reshape(count, length)
+    return Pointer(rows[np.minimum(np.arange(lanes), count - 1)].T.flatten())
+
+
+def columns_for(p: Pointer, length: int, lanes: int) -> Pointer:
+    """Scratch memory for ``length`` columns of elements like those of ``p``."""
+    assert p.array is not None
+    return Pointer(np.empty(length * lanes, p.array.dtype))
+
+
+def store_rows(p: Pointer, start: int, count: int, length: int, lanes: int, scratch: Pointer) -> None:
+    """Write ``count`` rows from ``p[start]`` on, which lie in ``scratch`` as columns."""
+    assert scratch.array is not None
+    store(p, start, scratch.array.reshape(length, lanes).T[:count].flatten())
 
 
 def store(p: Pointer, i: int, value: Any) -> None:
@@ -164,6 +189,11 @@ def advance(p: Pointer, elements: int) -> Pointer:
 def is_given(p: Pointer) -> bool:
     """Whether the pointer is not NULL."""
     return p.array is not None
+
+
+def everywhere(condition: Any) -> bool:
+    """Whether all lanes are true."""
+    return bool(np.all(condition))
 
 
 def f32x(value: float, lanes: int) -> Array:
@@ -250,16 +280,16 @@ def first(v: Array) -> np.float64:
     return np.float64(v[0])
 
 
-def fits_float32(v: float) -> bool:
-    """Zero, or a normal float32: a row-sized value that loses nothing but its last bits by rounding."""
-    return bool(v == 0 or np.finfo(np.float32).tiny <= abs(v) <= np.finfo(np.float32).max)
+def fits_float32(v: Any) -> Any:
+    """Zero, or a normal float32: row-sized values that lose nothing but their last bits by rounding."""
+    return (v == 0) | (np.finfo(np.float32).tiny <= abs(v)) & (abs(v) <= np.finfo(np.float32).max)
 
 
-def is_moderate(v: float) -> bool:
+def is_moderate(v: Any) -> Any:
     """Zero, or of a size whose products with ordinary float32 numbers neither overflow nor underflow."""
-    return bool(v == 0 or 2.0**-40 <= abs(v) <= 2.0**40)
+    return (v == 0) | (abs(v) >= 2.0**-40) & (abs(v) <= 2.0**40)
 
 
-def is_finite(v: float) -> bool:
+def is_finite(v: Any) -> Any:
     """Neither infinite nor NaN."""
-    return bool(np.isfinite(v))
+    return np.isfinite(v)

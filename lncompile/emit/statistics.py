@@ -6,6 +6,8 @@ row-sized values that are known then.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lncompile.emit import moments
 from lncompile.emit.loops import Left, Row
 from lncompile.ir import MOMENTS, Const, Input, Node, Reduce, operands
@@ -24,7 +26,7 @@ def statistics(row: Row, nodes: list[Node]) -> list[str]:
             lines += _phase(row, reductions)
         for node in now:
             if not row.scope.is_vector(node) and not isinstance(node, Const | Input | Reduce):
-                text = row.scope.row_text(node, row.width)
+                text = row.scope.row_text(node, replace(row.width, dtype="float64"))
                 lines += [row.scope.comment(node), f"{row.scope.names[node]} = {text}"]
     return lines
 
@@ -85,8 +87,8 @@ def _accumulated(row: Row, reduction: Reduce, left: Left) -> str:
 
 def _finished(row: Row, reduction: Reduce) -> str:
     lanes = _lanes(row, reduction)
+    finished = row.largest(lanes) if reduction.op == "max" else row.total(lanes)
     if row.nest.loops.across and not row.scope.is_wide(reduction):
-        return f"first({lanes})"
-    if reduction.op == "max":
-        return row.largest(lanes)
-    return f"{row.total(lanes)} / {float(row.count)!r}" if reduction.op == "mean" else row.total(lanes)
+        # The same in all lanes.
+        finished = f"first({finished})"
+    return f"{finished} / {float(row.count)!r}" if reduction.op == "mean" else finished

@@ -46,8 +46,9 @@ class Schedule:
     column_rows = 0
     column_block_rows = 0
     block_rows = 0
-    #: A function of every element costs less than another pass.
-    computes_once = False
+    #: Rows side by side are several teams of a warp; a team has one row at a time.
+    short_row = 0
+    column_group = 1
 
     def show(self) -> str:
         """The schedule as text, a line a field."""

@@ -30,6 +30,7 @@ from lncompile.passes.offsets import offsets
 from lncompile.passes.ones import without_ones
 from lncompile.passes.stages import Stage, apart, cut, ready
 from lncompile.passes.stretches import chunked
+from lncompile.schedule.cpu import fitting
 from lncompile.schedule.groups import channels_first, for_each_channel, glued
 
 #: Functions that take longer than a load from the cache.
@@ -39,12 +40,13 @@ _SLOW = frozenset({"sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf"})
 class Limits(Protocol):
     """What a schedule says about stages; ``schedule/cpu.py`` explains the numbers.
 
-    ``computes_once``: what takes long to compute and differs from lane to lane alone is computed before a
-    loop over rows. A block of 0 rows is one whose size a launch tells.
+    A block of 0 rows is one whose size a launch tells.
     """
 
     @property
     def shortest_vector(self) -> int: ...
+    @property
+    def short_row(self) -> int: ...
     @property
     def column_lanes(self) -> int: ...
     @property
@@ -57,8 +59,6 @@ class Limits(Protocol):
     def unit_elements(self) -> int: ...
     @property
     def chunk_elements(self) -> int: ...
-    @property
-    def computes_once(self) -> bool: ...
 
 
 def plan(program: Program, schedule: Limits, taken: frozenset[str] = frozenset()) -> tuple[Stage, ...]:
@@ -95,14 +95,20 @@ def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]
     widest = max(first, key=lambda node: len(node.operand.axes)).operand.axes
     domain = program.ordered(widest)
     over = _best([node.over for node in first if node.operand.axes == widest], program)
-    vector = domain[-1]
+    vector = _lanes_axis(domain, over, program, schedule)
     across = vector not in over
     lanes = fitting(schedule.column_lanes, _size(vector, program)) if across else 0
     inside, chunk, per = _stretch(domain, over, lanes, program, schedule)
     block_rows = schedule.block_rows
     if across and not _counts(over, program) and _count(over, program) > schedule.column_rows:
         inside, chunk, lanes, block_rows = frozenset({vector}), None, 0, schedule.column_block_rows
-    wide = across or inside != over or chunk is not None or _reads_workspace(program, over)
+    rows_in_lanes = across and vector != domain[-1]
+    wide = (
+        (across and not rows_in_lanes)
+        or inside != over
+        or chunk is not None
+        or _reads_workspace(program, over)
+    )
 
     def is_summed(node: Reduce) -> bool:
         return (wide or node.over != over) and not any(
@@ -115,6 +121,14 @@ def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]
     return program, Loops(domain, inside, vector, lanes, block_rows), wide
 
 
+def _lanes_axis(domain: tuple[str, ...], over: Axes, program: Program, schedule: Limits) -> str:
+    """The axis that lies in the lanes: the innermost, but rows side by side where these are short."""
+    *outer, inner = domain
+    size = _size(inner, program)
+    short = over == {inner} and size is not None and size <= schedule.short_row
+    return outer[-1] if outer and short else inner
+
+
 def _elementwise(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]:
     """A stage without reductions, for the outputs with the most axes."""
     dims = set(max(program.outputs, key=lambda out: len(out.dims)).dims)
@@ -124,8 +138,7 @@ def _elementwise(program: Program, schedule: Limits) -> tuple[Program, Loops, bo
     vector = domain[-1]
     program_now = replace(program, outputs=tuple(out for out in program.outputs if set(out.dims) == dims))
     wide = _reads_workspace(program_now, frozenset({vector}))
-    once = schedule.computes_once and _computes_rows(program_now, domain)
-    repeated = _repeated_along(program_now, domain) if once else None
+    repeated = _repeated_along(program_now, domain) if _computes_rows(program_now, domain) else None
     if repeated is None:
         chunk, per = None, 1
         size = _size(vector, program)
@@ -179,11 +192,6 @@ def _counts(over: Axes, program: Program) -> bool:
         return axis.of is not None or any(counts(part) for part in axis.parts)
 
     return any(axis.name in over and counts(axis) for axis in program.axes)
-
-
-def fitting(wanted: int, size: int | None) -> int:
-    """``wanted`` lanes, or the power of two that holds ``size`` elements where those are fewer: no loop."""
-    return wanted if size is None else min(wanted, 1 << max(size - 1, 0).bit_length())
 
 
 def _count(over: Axes, program: Program) -> float:

@@ -3,10 +3,10 @@
 from lncompile.emit.standins import hole
 
 
-def row_with_fallback():
+def row_with_fallback(ORDINARY):
     hole("pointers")
     hole("statistics")
-    if ordinary:
+    if ORDINARY:
         hole("elements")
     else:
         hole("careful")

@@ -213,7 +213,6 @@ def guarded(step: Step, predicate: Reader) -> Step:
             return None
         wave.active, wave.written = mask, mask
         outcome = step(wave)
-        others = wave.active_mask() if active is None else active
         wave.active, wave.written = active, written
         if outcome is None:
             return None
@@ -252,8 +251,6 @@ def prepare(entry: Entry, constants: Mapping[str, int]) -> Program:
     return Program(
         entry,
         tuple(decoder.step(instruction) for instruction in entry.code),
-        shared,
-        local,
         shared_size,
         local_size,
         {"global": granule_of(entry, "global"), "shared": granule_of(entry, "shared")},
@@ -270,7 +267,7 @@ def _lay_out(variables: Sequence[Variable]) -> tuple[int, dict[str, int]]:
     return position, places
 
 
-#: Opcodes that touch memory, and those that do so by single bytes as far as races go.
+#: Opcodes that touch memory by elements of their type.
 _ACCESSES = ("ld", "st", "atom", "red")
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from .scalars import Array
 
 TINY32 = np.float32(2.0**-126)
-TINY64 = 2.0**-126
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:

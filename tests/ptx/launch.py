@@ -14,7 +14,7 @@ from .decode import granule_of, prepare
 from .faults import PtxError, UninitialisedRead
 from .geometry import Geometry
 from .machine import Program, Wave
-from .memory import Arena
+from .memory import Arena, Traffic
 from .parse import parse
 from .scalars import Array, kind_of
 from .syntax import Entry, UnknownPtx, Variable
@@ -30,13 +30,17 @@ READ_FROM_START = {"forward": ("input",), "backward": ("input", "cotangent", "sa
 
 
 def run(
-    launches: Iterable[Any], buffers: Mapping[str, Any], arrays: Mapping[str, Array], phase: str
+    launches: Iterable[Any],
+    buffers: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    phase: str,
+    traffic: Traffic | None = None,
 ) -> dict[str, Array]:
     """The arrays that a phase writes, by name.
 
     ``arrays`` has those that the phase reads: inputs, and for ``backward`` cotangents and what ``forward``
     returned. Each has the shape and bits of its buffer; bfloat16 may be uint16 or `ml_dtypes.bfloat16`, and
-    comes back as uint16.
+    comes back as uint16. ``traffic`` gets the numbers of accesses, which tell how wide elements move.
 
     Raises a `PtxError` where the code does what `faults` lists, and where the launches leave an element of an
     output, a saved value or a gradient unwritten.
@@ -63,6 +67,8 @@ def run(
         own = {v.name: arena.address(f"{place}:{v.name}") for v in _data(entry)}
         program = _program(launch["ptx"], launch["entry"], tuple(sorted(own.items())))
         arena.open([*launch["buffers"], *(f"{place}:{name}" for name in own)])
+        if traffic is not None:
+            arena.observe(entry.name, traffic)
         _launch(program, launch, arena)
     written = [name for name in sorted(used) if described[name]["role"] in WRITTEN_IN[phase]]
     forgotten = [name for name in written if described[name]["role"] != "workspace" and arena.unwritten(name)]

@@ -35,12 +35,10 @@ MOST_TURNS = 2_000_000
 
 @dataclass
 class Program:
-    """An entry ready to run: steps, variables' places, what its parameters are."""
+    """An entry ready to run: its steps, the bytes of its variables, the narrowest accesses by space."""
 
     entry: Entry
     steps: tuple[Step, ...]
-    shared_places: Mapping[str, int]
-    local_places: Mapping[str, int]
     shared_size: int
     local_size: int
     granules: Mapping[str, int]
@@ -118,20 +116,6 @@ class Wave:
             old = self.registers[index]
             value = np.where(self.written, value, value.dtype.type(0) if old is None else old)
         self.registers[index] = value
-
-    def store_lanes(self, index: int, lanes: Array, values: Array) -> None:
-        """Set a register of some lanes."""
-        if len(lanes) == self.lanes:
-            self.registers[index] = np.ascontiguousarray(values)
-            return
-        old = self.registers[index]
-        new = (
-            np.zeros(self.lanes, values.dtype)
-            if old is None
-            else np.array(np.broadcast_to(old, (self.lanes,)))
-        )
-        new[lanes] = values
-        self.registers[index] = new
 
     # ---- control
 

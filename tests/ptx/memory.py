@@ -6,8 +6,10 @@ pointer is an address of anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -24,6 +26,9 @@ SHARED_WINDOW = 0x5500_0000_0000
 #: Distance between the shared memories of the blocks of a cluster; rank r is at ``(r + 1) * CLUSTER_STRIDE``.
 CLUSTER_STRIDE = 1 << 24
 LOCAL_WINDOW = 0x5600_0000_0000
+
+#: How many accesses there were, of all threads, by entry, array, "load" or "store", and bits.
+Traffic: TypeAlias = "Counter[tuple[str, str, str, int]]"
 
 #: Bits of the shadow of a byte.
 READABLE, WRITABLE, WRITTEN = 1, 2, 4
@@ -42,6 +47,8 @@ class Memory:
         self.data = np.full(size, 0xFF, np.uint8)
         self.shadow = np.zeros(size, np.uint8)
         self.accesses = Accesses(size, granule) if tracked else None
+        #: Told of every access, as "load" or "store", the offsets and the width in bytes.
+        self.observer: Callable[[str, Array, int], None] | None = None
         #: Below this nothing is written, so that reads there race with nothing.
         self.first_writable = 0
 
@@ -77,6 +84,8 @@ class Memory:
         """``count`` elements for each lane, of shape (lanes, count)."""
         width = kind.itemsize * count
         self.check(lanes, offsets, width, _READ)
+        if self.observer is not None:
+            self.observer("load", offsets, width)
         if self.accesses is not None and offsets.size and offsets.max() >= self.first_writable:
             self.accesses.read(order, lanes, offsets, width, strong)
         rows: Array = self.data.view(kind).reshape(-1, count)[offsets // width]
@@ -87,6 +96,8 @@ class Memory:
         count = values.shape[1]
         width = values.dtype.itemsize * count
         self.check(lanes, offsets, width, WRITABLE)
+        if self.observer is not None:
+            self.observer("store", offsets, width)
         if self.accesses is not None:
             self.accesses.write(order, lanes, offsets, width, strong)
         rows = offsets // width
@@ -168,10 +179,17 @@ class Arena:
     def address(self, name: str) -> int:
         return GLOBAL_BASE + self.placed[name].start
 
-    def name_at(self, offset: int) -> str | None:
-        """The array nearest before an offset."""
-        before = [place for place in self.placed.values() if place.start <= offset]
-        return max(before, key=lambda place: place.start).name if before else None
+    def observe(self, entry: str, traffic: Traffic) -> None:
+        """Count what the next launch moves."""
+        places = sorted(self.placed.values(), key=lambda place: place.start)
+        starts = np.array([place.start for place in places])
+
+        def note(does: str, offsets: Array, width: int) -> None:
+            found, counts = np.unique(np.searchsorted(starts, offsets, "right") - 1, return_counts=True)
+            for place, count in zip(found, counts, strict=True):
+                traffic[entry, places[place].name, does, 8 * width] += int(count)
+
+        self.memory.observer = note
 
     def array(self, name: str, like: Array) -> Array:
         place = self.placed[name]

@@ -175,3 +175,28 @@ READ:
     hasty = body.replace("@!p bra L; }\nISSUE", "}\nISSUE").replace("[other], 0;", "[%r11], 1;")
     with pytest.raises((DataRace, Deadlock)):
         execute(module("u64 x, u64 q", START + hasty), arrays, ["x", "q"], block=(64, 1, 1))
+
+
+def test_stores_to_other_blocks() -> None:
+    """Each thread of a block sends its number to the other block, whose threads wait for all 128 bytes."""
+    body = """
+    @%p1 mbarrier.init.shared::cta.b64 [%r11], 1;
+    @%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r11], 128;
+    barrier.cluster.arrive; barrier.cluster.wait;
+    mov.u32 %r30, %cluster_ctarank; xor.b32 %r31, %r30, 1; shl.b32 %r32, %r0, 2; add.u32 %r33, %r10, %r32;
+    mad.lo.u32 %r34, %r30, 100, %r0;
+    mapa.shared::cluster.u32 %r35, %r33, %r31; mapa.shared::cluster.u32 %r36, %r11, %r31;
+    st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.u32 [%r35], %r34, [%r36];
+    { .reg .pred p; L: mbarrier.try_wait.parity.shared::cta.b64 p, [%r11], 0; @!p bra L; }
+    ld.shared.u32 %r37, [%r33]; mad.lo.u32 %r38, %r30, 32, %r0;
+    mul.wide.u32 %d3, %r38, 4; add.u64 %d20, %d20, %d3; st.global.u32 [%d20], %r37;
+    barrier.cluster.arrive; barrier.cluster.wait; ret;
+    """
+    arrays = {"x": X, "q": np.zeros(64, np.uint32)}
+    settings: dict[str, tuple[int, int, int]] = {"grid": (2, 1, 1), "cluster": (2, 1, 1), "block": (32, 1, 1)}
+    found = execute(module("u64 x, u64 q", START + body), arrays, ["x", "q"], **settings)["q"]
+    same(found, np.concatenate([np.arange(100, 132), np.arange(32)]).astype(np.uint32))
+    hasty = body.replace("{ .reg .pred p; L: mbarrier.try_wait", "{ .reg .pred p; L: mbarrier.test_wait")
+    hasty = hasty.replace("@!p bra L;", "")
+    with pytest.raises((UninitialisedRead, DataRace)):
+        execute(module("u64 x, u64 q", START + hasty.replace("128;", "132;")), arrays, ["x", "q"], **settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -99,6 +100,17 @@ def test_launches_follow_one_another() -> None:
         run([second, first], BUFFERS, arrays, "backward")
     filled = BUFFERS | {"w": BUFFERS["w"] | {"fill": 0}}
     assert (run([second], filled, arrays, "backward")["dx"] == 0).all()
+
+
+def test_traffic() -> None:
+    """Counted for each thread: 96 threads load and store 64 bits of x and y, and store 32 bits of s."""
+    traffic: Counter[tuple[str, str, str, int]] = Counter()
+    run(LAUNCHES, BUFFERS, ARRAYS, "forward", traffic)
+    assert traffic == {
+        ("double", "x", "load", 64): 96,
+        ("double", "y", "store", 64): 96,
+        ("double", "s", "store", 32): 96,
+    }
 
 
 def test_what_a_launch_must_not_do() -> None:

@@ -11,7 +11,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.core.types.misc import CPointer
 
-from lncompile.backends.cpu import floating_point, intrinsics
+from lncompile.backends.cpu import floating_point, intrinsics, tiles
 from lncompile.backends.cpu.target import CpuTarget
 from lncompile.digest import short_digest
 from lncompile.emit.lower import Function, Lowered
@@ -84,8 +84,9 @@ def _executed(source: str) -> dict[str, Any]:
     linecache.cache[path] = (len(source), None, source.splitlines(keepends=True), path)
     namespace: dict[str, Any] = {}
     exec(compile(source, path, "exec"), namespace)
-    for name in [name for name in namespace if hasattr(intrinsics, name)]:
-        namespace[name] = getattr(intrinsics, name)
+    for name in namespace:
+        for words in (intrinsics, tiles):
+            namespace[name] = getattr(words, name, namespace[name])
     return namespace
 
 

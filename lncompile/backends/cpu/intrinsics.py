@@ -622,19 +622,19 @@ def first(typing_context: Any, value: Any) -> Any:
 
 
 def _in_range(least: float, most: float) -> Any:
-    """Whether a row-sized value is zero or of a size between two bounds."""
+    """Whether row-sized values are zero or of a size between two bounds."""
 
     @intrinsic
     def check(typing_context: Any, value: Any) -> Any:
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             size = _call(builder, "llvm.fabs", (args[0],))
             inside = builder.and_(
-                builder.fcmp_ordered(">=", size, lir.Constant(size.type, least)),
-                builder.fcmp_ordered("<=", size, lir.Constant(size.type, most)),
+                builder.fcmp_ordered(">=", size, _constant(size.type, least)),
+                builder.fcmp_ordered("<=", size, _constant(size.type, most)),
             )
-            return builder.or_(inside, builder.fcmp_ordered("==", size, lir.Constant(size.type, 0.0)))
+            return builder.or_(inside, builder.fcmp_ordered("==", size, _constant(size.type, 0.0)))
 
-        return types.boolean(types.float64), generate
+        return _truth(value), generate
 
     return check
 
@@ -646,11 +646,27 @@ is_moderate = _in_range(2.0**-40, 2.0**40)
 @intrinsic
 def is_finite(typing_context: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.fcmp_ordered(
-            "<", _call(builder, "llvm.fabs", (args[0],)), lir.Constant(args[0].type, float("inf"))
-        )
+        size = _call(builder, "llvm.fabs", (args[0],))
+        return builder.fcmp_ordered("<", size, _constant(size.type, float("inf")))
 
-    return types.boolean(types.float64), generate
+    return _truth(value), generate
+
+
+@intrinsic
+def everywhere(typing_context: Any, condition: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if not isinstance(condition, Vector):
+            return args[0]
+        return _call(builder, "llvm.vector.reduce.and", (args[0],), lir.IntType(1), (args[0].type,))
+
+    return types.boolean(condition), generate
+
+
+def _truth(value: Any) -> Any:
+    """The signature of a check of row-sized values: of one row, or of those side by side in the lanes."""
+    if isinstance(value, Vector):
+        return Vector(types.boolean, value.lanes)(value)
+    return types.boolean(types.float64)
 
 
 # Operators
@@ -694,6 +710,25 @@ _install_operator(operator.gt, lambda b, x, y: b.fcmp_ordered(">", x, y), True)
 _install_operator(operator.ge, lambda b, x, y: b.fcmp_ordered(">=", x, y), True)
 _install_operator(operator.eq, lambda b, x, y: b.fcmp_ordered("==", x, y), True)
 _install_operator(operator.ne, lambda b, x, y: b.fcmp_unordered("!=", x, y), True)
+
+
+@infer_global(operator.and_)
+class VectorConjunction(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        vectors = [t for t in args if isinstance(t, Vector)]
+        if len(args) != 2 or not vectors or any(_element(t) != types.boolean for t in args):
+            return None
+        return signature(vectors[0], *args)
+
+
+@lower_builtin(operator.and_, Vector, Vector)
+@lower_builtin(operator.and_, Vector, types.Boolean)
+@lower_builtin(operator.and_, types.Boolean, Vector)
+def _conjunction(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    left, right = (
+        _as_mask(context, builder, v, t, sig.return_type) for v, t in zip(args, sig.args, strict=True)
+    )
+    return builder.and_(left, right)
 
 
 @infer_global(operator.neg)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lncompile.emit.nest import AxisNames, Nest, identifier
+from lncompile.emit.nest import Array, AxisNames, Nest, identifier
 from lncompile.ir import Axis, Output, Program, Reduce
 
 
@@ -53,6 +53,10 @@ class TeamNest(Nest):
         """Lines that give the lengths of stretches that a unit has one of, or that each of its rows has."""
         lines = super().lengths(of_rows=of_rows)
         return [line.replace(" = min(", " = at_most(") for line in lines if not line[0].isdigit()]
+
+    def is_tiled(self, array: Array) -> bool:
+        """Never: threads read columns as they lie."""
+        return False
 
     @property
     def words(self) -> set[str]:

@@ -83,8 +83,8 @@ class Teaming:
         wanted = max(
             _power(-(-length // self.schedule.thread_elements)),
             _power(-(-accesses // self.schedule.most_vectors)),
-            # A warp should read whole sectors of 32 bytes, four of them together.
-            min(_power(accesses), 128 // (lanes * self._itemsize)),
+            # A whole warp, which reads whole lines, has the fewest registers a thread.
+            min(_power(accesses), WARP),
         )
         threads = min(wanted, most, _power(accesses))
         vectors = -(-accesses // threads)

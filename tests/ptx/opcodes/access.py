@@ -48,7 +48,7 @@ def form_of(instruction: Instruction) -> Form:
             count = VECTORS[modifier]
         elif modifier in STRONG:
             strong = True
-        elif modifier not in HINTS and base not in ("L1", "L2", "level"):
+        elif modifier not in HINTS and base not in ("L1", "L2", "level", "mbarrier"):
             rest.append(modifier)
     return Form(space, in_cluster, count, kind_of(name), strong, tuple(rest))
 
@@ -170,6 +170,11 @@ def _load_parameter(decoder: Decoder, destination: Operand, address: Operand, ki
 @opcode("st")
 def store(instruction: Instruction, decoder: Decoder) -> Step:
     form = form_of(instruction)
+    if form.rest == ("async",):
+        # Copies are made of the accesses here.
+        from .copies import asynchronous_store
+
+        return asynchronous_store(instruction, decoder, form)
     if form.rest or form.space in ("param", "const"):
         raise UnknownPtx(f"no {instruction.name}")
     address, source = instruction.operands[:2]

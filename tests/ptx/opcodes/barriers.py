@@ -1,4 +1,8 @@
-"""Barriers of blocks and clusters."""
+"""Barriers of blocks and clusters.
+
+The threads of a block's barrier must all come to one instruction, as CUDA asks of `__syncthreads`; PTX would
+let them come to several that name the same barrier. Here those wait for ever, and that is reported.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +58,6 @@ def _reducing(instruction: Instruction, decoder: Decoder, aligned: bool, name: s
     return _block(instruction, decoder, aligned, tuple(operands), finish)
 
 
-#: The barrier that a parked lane waits at is told from the others' by the instruction's own number for it.
 def _block(
     instruction: Instruction,
     decoder: Decoder,

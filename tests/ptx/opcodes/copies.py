@@ -15,8 +15,8 @@ from ..faults import MisalignedAccess
 from ..machine import Outcome, Step, Wave
 from ..memory import WRITABLE
 from ..scalars import KINDS, Array
-from ..syntax import Instruction, UnknownPtx
-from .access import address_reader, memory_of
+from ..syntax import Instruction, UnknownPtx, Vector
+from .access import Form, address_reader, memory_of
 from .mbarriers import Copy, arrive, mbarrier_at, place_of, put_copy, try_phase
 
 U32 = KINDS["u32"]
@@ -174,6 +174,32 @@ def _bulk_store(instruction: Instruction, decoder: Decoder) -> Step:
             group = int(_groups(wave, True)[lane])
             raw = data.reshape(-1).view(np.uint8)
             _under_way(wave, True).append(Copy(int(lane), group, int(offset), raw, True))
+
+    return step
+
+
+def asynchronous_store(instruction: Instruction, decoder: Decoder, form: Form) -> Step:
+    """``st.async``: a store to a block of the cluster, complete with the phase of the mbarrier there."""
+    target, source, barrier = instruction.operands
+    items = source.items if isinstance(source, Vector) else (source,)
+    readers = [decoder.bits(item, form.kind) for item in items]
+    to, where = address_reader(target, decoder), address_reader(barrier, decoder)
+    width = form.count * form.kind.bits // 8
+
+    def step(wave: Wave) -> None:
+        lanes = wave.active_lanes()
+        _, offsets = place_of(wave, lanes, to, "shared", True)
+        _, objects = place_of(wave, lanes, where, "shared", True)
+        rows = np.stack(
+            [np.broadcast_to(wave.per_lane(read(wave), lanes), lanes.shape) for read in readers], 1
+        )
+        wave.shared.begin_copy(wave.order, lanes, offsets, width)
+        raw = np.ascontiguousarray(rows).view(np.uint8)
+        for lane, offset, data, key in zip(lanes, offsets, raw, objects, strict=True):
+            found = mbarrier_at(wave, np.array([lane]), int(key))
+            found.copies.append(Copy(int(lane), 0, int(offset), data))
+            found.bytes_due -= width
+            try_phase(wave, int(key), found)
 
     return step
 

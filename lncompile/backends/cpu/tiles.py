@@ -1,0 +1,200 @@
+"""Short rows side by side in the lanes: a tile of rows as columns in scratch memory, and back.
+
+    memory, 4 rows of 3:  a0 a1 a2 b0 b1 b2 c0 c1 c2 d0 d1 d2
+    scratch, 4 lanes:     a0 b0 c0 d0   a1 b1 c1 d1   a2 b2 c2 d2
+
+Blocks of rows and columns are transposed in registers, by log2(columns) shuffles a vector. Hardware gathers
+take one load an element: rows of 8 features took twice as long with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import llvmlite.ir as lir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+I64 = lir.IntType(64)
+
+
+@intrinsic(prefer_literal=True)
+def columns(typing_context: Any, pointer: Any, start: Any, count: Any, length: Any, lanes: Any) -> Any:
+    tile = _Tile(pointer, length, lanes)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source = builder.gep(args[0], [args[1]])
+        scratch = tile.scratch(context, builder)
+        with builder.if_else(builder.icmp_signed("==", args[2], I64(tile.lanes))) as (whole, partial):
+            with whole:
+                for rows, first_row, width, first_column in tile.blocks(context):
+                    vectors = tile.load_rows(builder, source, rows, first_row, width, first_column)
+                    for at, vector in enumerate(_transposed(builder, vectors, width)):
+                        tile.store_lanes(builder, scratch, first_column + at, first_row, vector)
+            with partial:
+                # Lanes past the last row hold that row again.
+                last = builder.sub(args[2], I64(1))
+                with cgutils.for_range(builder, I64(tile.lanes)) as rows_loop:
+                    lane = rows_loop.index
+                    row = builder.select(builder.icmp_signed("<", lane, last), lane, last)
+                    with cgutils.for_range(builder, I64(tile.length)) as loop:
+                        value = builder.load(tile.element(builder, source, row, loop.index))
+                        builder.store(value, tile.lane(builder, scratch, loop.index, lane))
+        return scratch
+
+    return pointer(pointer, types.int64, types.int64, length, lanes), generate
+
+
+@intrinsic(prefer_literal=True)
+def columns_for(typing_context: Any, pointer: Any, length: Any, lanes: Any) -> Any:
+    tile = _Tile(pointer, length, lanes)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return tile.scratch(context, builder)
+
+    return pointer(pointer, length, lanes), generate
+
+
+@intrinsic(prefer_literal=True)
+def store_rows(
+    typing_context: Any,
+    pointer: Any,
+    start: Any,
+    count: Any,
+    length: Any,
+    lanes: Any,
+    scratch: Any,
+) -> Any:
+    tile = _Tile(pointer, length, lanes)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        target = builder.gep(args[0], [args[1]])
+        scratch = args[5]
+        with builder.if_else(builder.icmp_signed("==", args[2], I64(tile.lanes))) as (whole, partial):
+            with whole:
+                for rows, first_row, width, first_column in tile.blocks(context):
+                    vectors = [
+                        tile.load_lanes(builder, scratch, first_column + at, first_row, rows)
+                        for at in range(width)
+                    ]
+                    rows_of = _transposed(builder, vectors, width)
+                    tile.store_rows(builder, target, rows_of, first_row, width, first_column)
+            with partial, cgutils.for_range(builder, args[2]) as rows_loop:
+                row = rows_loop.index
+                with cgutils.for_range(builder, I64(tile.length)) as loop:
+                    value = builder.load(tile.lane(builder, scratch, loop.index, row))
+                    builder.store(value, tile.element(builder, target, row, loop.index))
+        return context.get_dummy_value()
+
+    signature = types.void(pointer, types.int64, types.int64, length, lanes, scratch)
+    return signature, generate
+
+
+class _Tile:
+    """``lanes`` rows of ``length`` elements, one behind the other in memory."""
+
+    def __init__(self, pointer: Any, length: Any, lanes: Any) -> None:
+        self.kind = pointer.dtype
+        self.itemsize = self.kind.bitwidth // 8
+        self.length = int(length.literal_value)
+        self.lanes = int(lanes.literal_value)
+
+    def scratch(self, context: Any, builder: Any) -> Any:
+        """Memory of the function for a tile, column after column."""
+        element = context.get_value_type(self.kind)
+        memory = cgutils.alloca_once(builder, lir.ArrayType(element, self.length * self.lanes))
+        memory.align = 64
+        return builder.bitcast(memory, element.as_pointer())
+
+    def blocks(self, context: Any) -> Iterator[tuple[int, int, int, int]]:
+        """Rows, first row, columns and first column of blocks that cover the tile; columns a power of two."""
+        # As many as a register holds; elements of 16 bits are transposed like those of 32.
+        rows = min(context.lnc_target.vector_bytes // max(self.itemsize, 4), self.lanes)
+        column = 0
+        while column < self.length:
+            width = min(rows, 1 << (self.length - column).bit_length() - 1)
+            for row in range(0, self.lanes, rows):
+                yield rows, row, width, column
+            column += width
+
+    def element(self, builder: Any, start: Any, row: Any, column: Any) -> Any:
+        """The address of an element in memory."""
+        return builder.gep(start, [builder.add(builder.mul(row, I64(self.length)), column)])
+
+    def lane(self, builder: Any, scratch: Any, column: Any, lane: Any) -> Any:
+        """The address of an element in the scratch memory."""
+        return builder.gep(scratch, [builder.add(builder.mul(column, I64(self.lanes)), lane)])
+
+    def load_rows(
+        self, builder: Any, start: Any, rows: int, first_row: int, width: int, column: int
+    ) -> list[Any]:
+        """``width`` vectors: the rows ``k``, ``k + width``, ``k + 2 * width``, ... one behind the other."""
+        vectors = []
+        for k in range(first_row, first_row + width):
+            parts = [
+                builder.load(self._row(builder, start, row, width, column), align=self.itemsize)
+                for row in range(k, k + rows, width)
+            ]
+            vectors.append(_joined(builder, parts))
+        return vectors
+
+    def store_rows(
+        self, builder: Any, start: Any, vectors: list[Any], first_row: int, width: int, column: int
+    ) -> None:
+        """What :meth:`load_rows` gives, written."""
+        for k, vector in enumerate(vectors):
+            for part in range(vector.type.count // width):
+                lanes = list(range(part * width, (part + 1) * width))
+                address = self._row(builder, start, first_row + part * width + k, width, column)
+                builder.store(_shuffled(builder, vector, vector, lanes), address, align=self.itemsize)
+
+    def load_lanes(self, builder: Any, scratch: Any, column: int, lane: int, count: int) -> Any:
+        """``count`` lanes of a column."""
+        return builder.load(
+            self._vector(builder, scratch, column * self.lanes + lane, count), align=self.itemsize
+        )
+
+    def store_lanes(self, builder: Any, scratch: Any, column: int, lane: int, vector: Any) -> None:
+        """Write a vector into a column."""
+        address = self._vector(builder, scratch, column * self.lanes + lane, vector.type.count)
+        builder.store(vector, address, align=self.itemsize)
+
+    def _row(self, builder: Any, start: Any, row: int, width: int, column: int) -> Any:
+        return self._vector(builder, start, row * self.length + column, width)
+
+    def _vector(self, builder: Any, start: Any, offset: int, count: int) -> Any:
+        address = builder.gep(start, [I64(offset)])
+        return builder.bitcast(address, lir.VectorType(start.type.pointee, count).as_pointer())
+
+
+def _transposed(builder: Any, vectors: list[Any], width: int) -> list[Any]:
+    """Each square of ``width`` vectors and ``width`` lanes with its rows as columns."""
+    vectors = list(vectors)
+    lanes = vectors[0].type.count
+    half = width // 2
+    while half:
+        lower = [lane if not lane & half else lanes + lane - half for lane in range(lanes)]
+        upper = [lane + half if not lane & half else lanes + lane for lane in range(lanes)]
+        for k in range(width):
+            if not k & half:
+                a, b = vectors[k], vectors[k + half]
+                vectors[k] = _shuffled(builder, a, b, lower)
+                vectors[k + half] = _shuffled(builder, a, b, upper)
+        half //= 2
+    return vectors
+
+
+def _joined(builder: Any, parts: list[Any]) -> Any:
+    """Vectors one behind the other as one."""
+    while len(parts) > 1:
+        count = parts[0].type.count
+        parts = [
+            _shuffled(builder, low, high, list(range(2 * count)))
+            for low, high in zip(parts[::2], parts[1::2], strict=True)
+        ]
+    return parts[0]
+
+
+def _shuffled(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
+    return builder.shuffle_vector(a, b, lir.Constant(lir.VectorType(lir.IntType(32), len(lanes)), lanes))
