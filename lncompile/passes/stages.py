@@ -79,7 +79,7 @@ def cut(program: Program, loops: Loops, wide: bool, taken: frozenset[str]) -> tu
     mapped = rebuilt(program.nodes, replaced)
     rest = replace(program, axes=axes, outputs=tuple(replace(out, value=mapped[out.value]) for out in later))
     rest = replace(rest, inputs=_used(rest, (*program.inputs, *workspaces.inputs)))
-    return Stage(stage, loops, block_axis), unchunked(rest)
+    return _in_groups(Stage(stage, loops, block_axis)), unchunked(rest)
 
 
 def apart(
@@ -168,6 +168,23 @@ def _blocked(partial: list[Reduce], loops: Loops) -> tuple[str | None, list[Redu
         for node in partial
         if node not in vectors or axis in node.over or not node.over & set(loops.units)
     ]
+
+
+def _in_groups(stage: Stage) -> Stage:
+    """``stage`` with blocks of rows that are computed in groups; row by row where that does not do."""
+    loops, inner = stage.loops, stage.loops.units[-1:]
+    row_by_row = replace(stage, loops=replace(loops, group=1))
+    if loops.group == 1 or not inner or loops.inside != {loops.vector}:
+        return row_by_row
+    nodes = stage.program.nodes
+    differing = [node for node in nodes if set(inner) & node.axes]
+    shared = any(loops.vector in node.axes and node not in differing for node in nodes)
+    if not shared or not all(loops.vector in node.axes for node in differing):
+        return row_by_row
+    reductions = [node for node in nodes if isinstance(node, Reduce)]
+    if any(loops.vector in node.over or not node.over & set(inner) for node in reductions):
+        return row_by_row
+    return replace(stage, block_axis=inner[0])
 
 
 def _frontier(
