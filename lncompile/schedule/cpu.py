@@ -76,8 +76,8 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
         column_rows=128,
         # Two float64 sums a column against so many float32 elements: a percent and a half.
         column_block_rows=256,
-        # What rows share stays in registers, the rows of a group in the L1 cache. Sums of 6272 rows of 256 took
-        # 317 µs in groups of 16 with the next one prefetched, 473 without, 342 in groups of 8, and 447 row by
+        # What rows share stays in registers, the rows of a group in the L1 cache. Sums of 6272 rows of 256:
+        # 317 µs in groups of 16 with the next one prefetched, 473 without, 342 in groups of 8, 447 row by
         # row.
         column_group=16,
         block_rows=_block_rows(features),

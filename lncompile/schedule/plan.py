@@ -15,12 +15,10 @@ from lncompile.errors import CompilerBug
 from lncompile.ir import (
     Axes,
     Axis,
-    Binary,
     Input,
     Node,
     Program,
     Reduce,
-    Unary,
     depending_on,
     operands,
     topological,
@@ -29,13 +27,10 @@ from lncompile.passes.collapse import collapse
 from lncompile.passes.loops import Loops
 from lncompile.passes.offsets import offsets
 from lncompile.passes.ones import without_ones
-from lncompile.passes.stages import Stage, apart, cut, ready
+from lncompile.passes.stages import Stage, apart, cut, ready, takes_long
 from lncompile.passes.stretches import chunked
 from lncompile.schedule.cpu import Schedule, fitting
 from lncompile.schedule.groups import channels_first, for_each_channel, glued
-
-#: Functions that take longer than a load from the cache.
-_SLOW = frozenset({"sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf"})
 
 
 def plan(program: Program, schedule: Schedule, taken: frozenset[str] = frozenset()) -> tuple[Stage, ...]:
@@ -188,17 +183,13 @@ def _slow(program: Program) -> dict[Node, tuple[str, ...]]:
     domain = frozenset(max(program.outputs, key=lambda out: len(out.dims)).dims)
     vector = frozenset(program.ordered(domain)[-1:])
     whole = [node for node in program.nodes if node.axes == domain]
-    slow = depending_on(program.nodes, _takes_long)
+    slow = depending_on(program.nodes, takes_long)
     return {
         value: program.ordered(value.axes)
         for node in whole
         for value in operands(node)
         if value in slow and value.kind == "real" and vector <= value.axes < domain
     }
-
-
-def _takes_long(node: Node) -> bool:
-    return (isinstance(node, Unary) and node.op in _SLOW) or (isinstance(node, Binary) and node.op == "div")
 
 
 def _reads_workspace(program: Program, along: Axes) -> bool:
