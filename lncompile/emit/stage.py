@@ -460,7 +460,7 @@ class StageKernel:
         row = self._row_of(schedule.element_lanes)
         itemsize = TABLE[self.program.compute].itemsize
         if isinstance(row.length, int):
-            if row.length < schedule.element_lanes:
+            if row.length < schedule.element_lanes or row.length % self._alike:
                 return []
             if self.nest.steps and row.length * itemsize < schedule.prefetch_from:
                 return []
@@ -472,6 +472,13 @@ class StageKernel:
             and row.width.lanes * TABLE[out.dtype].itemsize % schedule.stream_bytes == 0
             and self.nest.stride(out, vector.name) == "1"
         ]
+
+    @property
+    def _alike(self) -> int:
+        """What a row's number of elements must be a multiple of: rows of a group begin alike."""
+        if self.loops.group == 1:
+            return 1
+        return self.schedule.stream_bytes // min(TABLE[out.dtype].itemsize for out in self.program.outputs)
 
     @property
     def _row_size(self) -> int | None:
@@ -497,8 +504,12 @@ class StageKernel:
         if self._row_size is None:
             # Rows of a length that only a call tells: as many elements, and no row shorter than some vectors.
             counted = self.nest.whole(self.loops.domain)
+            length = as_python(self.nest.size(self.loops.vector or ""))
             shortest = self.schedule.prefetch_from // TABLE[self.program.compute].itemsize
-            alike += f" and {as_python(self.nest.size(self.loops.vector or ''))} >= {shortest}"
+            if self.loops.group > 1:
+                alike += f" and {length} % {self._alike} == 0"
+            else:
+                alike += f" and {length} >= {shortest}"
         least = max(1, self.schedule.stream_from // (size * TABLE[first.dtype].itemsize))
         sizes = as_python(product(self.nest.size(name) for name in counted))
         return [f"streamed = {sizes} >= {least}{alike}"]
