@@ -57,13 +57,16 @@ class Call(NamedTuple):
     """One C function: pointers in order of ``buffers``, then every size of the phase, then begin and end.
 
     ``units`` is the number of units, and ``unit_work`` the number of elements that one touches, which decides
-    between serial and threads: C expressions over the names of sizes.
+    between serial and threads: C expressions over the names of sizes. ``parts``, where it is not empty, is an
+    expression for the number of parts that the units fall into, in order and equally. A part needs nothing of
+    other parts of this call, or of its neighbours with the same ``parts``: they may be done part by part.
     """
 
     function: str
     buffers: tuple[str, ...]
     units: str
     unit_work: str
+    parts: str = ""
 
 
 class Phase(NamedTuple):

@@ -229,6 +229,7 @@ def small_limits(schedule: Schedule) -> Schedule:
         column_lanes=4,
         column_rows=2,
         column_block_rows=3,
+        column_group=2,
         statistics_lanes=8,
         element_lanes=4,
         careful_lanes=2,

@@ -160,13 +160,16 @@ _groups = {"weight": "(g c)", "bias": "(g c)"}
 
 #: Batch axes outside, feature axes inside.
 _ROWS = (
-    Entry("layer_norm", lnc.layer_norm, {"...": (7,), "d": 33}, LAYER),
+    Entry("layer_norm", lnc.layer_norm, {"...": (7,), "d": 133}, LAYER),
+    Entry("layer_norm of short rows", lnc.layer_norm, {"...": (7,), "d": 33}, LAYER),
     Entry("layer_norm of three", lnc.layer_norm, {"...": (2, 3, 2), "d": 64}, LAYER),
-    Entry("rms_norm", lnc.rms_norm, {"...": (7,), "d": 33}, RMS),
+    Entry("rms_norm", lnc.rms_norm, {"...": (7,), "d": 133}, RMS),
+    Entry("rms_norm of short rows", lnc.rms_norm, {"...": (7,), "d": 33}, RMS),
     Entry("layer_norm of two", lnc.layer_norm.over("n [h w]"), {"n": 7, "h": 5, "w": 8}, LAYER),
     Entry("heads", lnc.rms_norm.over("n (h [d])"), {"n": 7, "h": 4, "d": 9}, RMS),
     Entry("add_layer_norm", lnc.add_layer_norm, {"...": (7,), "d": 33}),
-    Entry("softmax", lnc.softmax, {"...": (7,), "d": 33}),
+    Entry("softmax", lnc.softmax, {"...": (7,), "d": 133}),
+    Entry("softmax of short rows", lnc.softmax, {"...": (7,), "d": 33}),
     Entry("dyt", lnc.dyt, {"...": (7,), "d": 33}),
 )
 #: Everything else.

@@ -107,10 +107,20 @@ class Row:
         factor = any(isinstance(v, Binary) and v.op == "mul" and scalar in operands(v) for v in vectors)
         return factor and scalar not in from_cotangent
 
-    def vectors(self, roots: list[Node], width: Width, left: Left) -> list[str]:
-        """One vector of each value that ``roots`` need, inputs loaded, under the IR value that it is."""
-        lines = self.ordinary_row.vectors(roots, self.ordinary_row.width, left) if self.ordinary_row else []
-        for node in self.scope.vectors_for(roots):
+    def vectors(
+        self,
+        roots: list[Node],
+        width: Width,
+        left: Left,
+        wanted: Callable[[Node], bool] = lambda node: True,
+    ) -> list[str]:
+        """One vector of each value that ``roots`` need, inputs loaded, under the IR value that it is.
+
+        Those that are not ``wanted`` have their lines elsewhere.
+        """
+        above = self.ordinary_row
+        lines = above.vectors(roots, above.width, left, wanted) if above else []
+        for node in filter(wanted, self.scope.vectors_for(roots)):
             if self.scope.is_fused(node) or (isinstance(node, Input) and not self.scope.is_wide(node)):
                 continue
             name = self.scope.vector_name(node, width)
@@ -291,6 +301,6 @@ def stored(pointer: str, stride: str, text: str, left: Left, lanes: int) -> str:
     return f"store({pointer}, i, {text})" if left is None else f"store_partial({pointer}, i, {left}, {text})"
 
 
-def prefetched(row: Row, inputs: list[Input], distance: int) -> list[str]:
+def prefetched(row: Row, inputs: list[Input], distance: int | str) -> list[str]:
     """Lines that bring what later steps read into the cache."""
     return [f"prefetch({row.nest.step_pointer(n)}, i + {distance}, {row.width.lanes})" for n in inputs]

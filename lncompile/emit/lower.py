@@ -12,6 +12,7 @@ from lncompile.emit import standins
 from lncompile.emit.layout import LIMIT, fitted
 from lncompile.emit.names import legal
 from lncompile.emit.nest import AxisNames, Nest, product
+from lncompile.emit.parts import in_parts
 from lncompile.emit.stage import StageKernel
 from lncompile.interface import Buffer, Call, Interface, Phase, Size
 from lncompile.ir import Axis, Input, Output, Program
@@ -96,7 +97,7 @@ def _emit_phase(
 ) -> tuple[tuple[Call, ...], list[Buffer]]:
     calls: list[Call] = []
     workspaces: list[Buffer] = []
-    for index, stage in enumerate(stages):
+    for index, (stage, parts) in enumerate(in_parts(stages, names)):
         name = stem if index == 0 else f"{stem}_{index + 1}"
         kernel = StageKernel(stage, names, schedule)
         nest = kernel.nest
@@ -108,7 +109,7 @@ def _emit_phase(
         sizes = tuple(names.sizes)
         bodies.append(function_text(name, arrays, (*sizes, "begin", "end"), [*kernel.lines(), "return 0"]))
         functions.append(Function(name, tuple(arrays.items()), sizes))
-        calls.append(Call(name, tuple(arrays), nest.units, nest.unit_work))
+        calls.append(Call(name, tuple(arrays), nest.units, nest.unit_work, parts))
     return tuple(calls), workspaces
 
 

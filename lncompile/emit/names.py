@@ -18,7 +18,7 @@ RESERVED = frozenset(
     (
         *standins.__all__,
         *("begin", "end", "unit", "row", "rows", "block", "tile", "i", "count"),
-        *("ordinary", "keep", "streamed", "start", "stop", "left", "sums"),
+        *("ordinary", "keep", "streamed", "start", "stop", "left", "sums", "from_row", "to_row"),
         *("min", "range", "float", "INFINITY", "NAN"),
     )
 )

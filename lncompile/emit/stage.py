@@ -99,6 +99,8 @@ class StageKernel:
             return row
         row = looped(row, [(self.nest.index(name), self.nest.size(name)) for name in self.nest.within])
         opened = [line for out in self._kept_in_blocks if self._blocks(out) for line in self._zeroed(out)]
+        if self.loops.group > 1:
+            return [*opened, *row]
         return fill(
             "cpu/units.py",
             "rows_of_block",
@@ -115,9 +117,12 @@ class StageKernel:
         used = [
             n for n in nodes if isinstance(n, Input) and self._scope.is_vector(n) and self._scope.is_wide(n)
         ]
-        pointers = self.nest.lengths(of_rows=True) + self.nest.row_pointers(
-            [*(n for n in used if not n.at_start), *(o for o in self._element_outputs if self._is_streak(o))]
-        )
+        arrays: list[Input | Output] = [
+            *(n for n in used if not n.at_start),
+            *filter(self._is_streak, self._element_outputs),
+        ]
+        fixed = [array for array in arrays if not self._differs_in_group(array)]
+        pointers = self.nest.lengths(of_rows=True) + self.nest.row_pointers(fixed)
         for out in self._kept_in_blocks:
             if not self._blocks(out):
                 pointers += self._zeroed(out)
@@ -208,6 +213,8 @@ class StageKernel:
         outputs = self._element_outputs
         if not outputs:
             return []
+        if self.loops.group > 1:
+            return self._groups(row, stream=False)
         roots = [self._contribution(out) for out in outputs]
         start = row.step_start(roots, [out for out in outputs if self._is_streak(out)])
         if self.loops.across or self.loops.vector is None:
@@ -235,6 +242,9 @@ class StageKernel:
         plain = self._elements(row)
         if not self._streamed:
             return plain
+        if self.loops.group > 1:
+            streamed = self._groups(row, stream=True)
+            return fill("cpu/features.py", "streamed_or_not", {"streamed": streamed, "plain": plain})
         holes = {
             "head": self._element_step(row, "start", stream=False),
             "whole": self._element_step(row, None, stream=True),
@@ -264,14 +274,72 @@ class StageKernel:
                     lines.append(self._accumulated(row, out, left))
             elif out in self._kept_in_blocks:
                 lines += self._add_to_sum(row, out, left)
-            elif stream and out in self._streamed:
-                pointer = self.nest.step_pointer(out)
-                lines.append(f"stream({pointer}, i, {row.repeated(out.value)}, {self.schedule.stream_bytes})")
-            elif out.role == "saved":
-                lines += ["if keep:", f"    {self._stored(row, out, row.repeated(out.value), left)}"]
             else:
-                lines.append(self._stored(row, out, row.repeated(out.value), left))
+                lines += self._written(row, out, left, stream=stream)
         return lines
+
+    # Groups of rows
+
+    def _differs_in_group(self, array: Input | Output) -> bool:
+        """Whether rows of a group have different parts of an array."""
+        return self.loops.group > 1 and self.stage.block_axis in array.dims
+
+    def _groups(self, row: Row, *, stream: bool) -> list[str]:
+        """The rows of a block in groups: at each place, the vectors of all rows of a group."""
+        nest, block = self.nest, self.stage.block_axis or ""
+        head: list[str] = []
+        if stream:
+            # Rows lie alike: where a vector of the first begins on a boundary, those of the others do.
+            head = [f"{nest.index(block)} = from_row", *nest.row_pointers(self._streamed[:1])]
+            holes = {
+                "head": self._group_step(row, "start", stream=False),
+                "whole": self._group_step(row, None, stream=True),
+                "partial": self._group_step(row, "left", stream=False),
+            }
+            names = {"FEATURES": row.length, "LANES": row.width.lanes, "BYTES": self.schedule.stream_bytes}
+            target = nest.row_pointer(self._streamed[0])
+            body = fill("cpu/features.py", "features_streamed", holes, TARGET=target, **names)
+        else:
+            body = over_features(
+                row.length, row.width.lanes, lambda left: self._group_step(row, left, stream=False)
+            )
+        return fill(
+            "cpu/units.py",
+            "groups_of_rows",
+            {"body": [*head, *body]},
+            BLOCK=nest.block_index,
+            PER=self.loops.block,
+            ROWS=as_python(nest.size(block)),
+            GROUP=self.loops.group,
+        )
+
+    def _group_step(self, row: Row, left: Left, *, stream: bool) -> list[str]:
+        block = self.stage.block_axis or ""
+        values = [self._contribution(out) for out in self._element_outputs]
+        inputs = [node for node in row.scope.vectors_for(values) if isinstance(node, Input)]
+        differing = [array for array in inputs if block in array.axes]
+        written = [out for out in self._element_outputs if self._differs_in_group(out)]
+        each = self.nest.row_pointers([*differing, *written])
+        for array in differing:
+            ahead = product([str(self.loops.group), self.nest.stride(array, block)])
+            each += prefetched(row, [array], as_python(ahead))
+        each += row.vectors(values, row.width, left, lambda node: block in node.axes)
+        lines = row.vectors(values, row.width, left, lambda node: block not in node.axes)
+        for out in self._element_outputs:
+            if out in self._kept_in_blocks:
+                lines.append(f"{self._sum(row, out)} = {self._sum_so_far(row, out, left)}")
+                each.append(f"{self._sum(row, out)} = {self._sum_with(row, out)}")
+            else:
+                each += self._written(row, out, left, stream=stream)
+        lines += fill("cpu/units.py", "rows_of_group", {"row": each}, ROW=self.nest.index(block))
+        return lines + [self._stored(row, out, self._sum(row, out), left) for out in self._kept_in_blocks]
+
+    def _written(self, row: Row, out: Output, left: Left, *, stream: bool) -> list[str]:
+        text = row.repeated(out.value)
+        if stream and out in self._streamed:
+            return [f"stream({self.nest.step_pointer(out)}, i, {text}, {self.schedule.stream_bytes})"]
+        line = self._stored(row, out, text, left)
+        return ["if keep:", f"    {line}"] if out.role == "saved" else [line]
 
     def _stored(self, row: Row, out: Output, text: str, left: Left) -> str:
         if self.nest.is_tiled(out):
@@ -312,18 +380,24 @@ class StageKernel:
         return lines
 
     def _add_to_sum(self, row: Row, out: Output, left: Left) -> list[str]:
-        pointer, name = self.nest.step_pointer(out), f"{out.name}{row.width.suffix}"
-        stride = self.nest.stride(out, self.loops.vector or "")
-        value = self._contribution(out)
-        if _operation(out) == "sum":
-            fused = row.scope.added(value, f"{name}_i", row.width)
-            text = f"{name}_i + {row.repeated(value)}" if row.ordinary_row else fused
-        else:
-            text = f"maximum({name}_i, {row.repeated(value)})"
         return [
-            f"{name}_i = {loaded(pointer, stride, row.width, left, out.dtype)}",
-            stored(pointer, stride, text, left, row.width.lanes),
+            f"{self._sum(row, out)} = {self._sum_so_far(row, out, left)}",
+            self._stored(row, out, self._sum_with(row, out), left),
         ]
+
+    def _sum(self, row: Row, out: Output) -> str:
+        return f"{out.name}{row.width.suffix}_i"
+
+    def _sum_so_far(self, row: Row, out: Output, left: Left) -> str:
+        stride = self.nest.stride(out, self.loops.vector or "")
+        return loaded(self.nest.step_pointer(out), stride, row.width, left, out.dtype)
+
+    def _sum_with(self, row: Row, out: Output) -> str:
+        name, value = self._sum(row, out), self._contribution(out)
+        if _operation(out) == "sum":
+            fused = row.scope.added(value, name, row.width)
+            return f"{name} + {row.repeated(value)}" if row.ordinary_row else fused
+        return f"maximum({name}, {row.repeated(value)})"
 
     def _zeroed(self, out: Output) -> list[str]:
         """Lines that set the sums of a block, or of a row, to what nothing adds up to."""
@@ -386,7 +460,7 @@ class StageKernel:
         row = self._row_of(schedule.element_lanes)
         itemsize = TABLE[self.program.compute].itemsize
         if isinstance(row.length, int):
-            if row.length < schedule.element_lanes:
+            if row.length < schedule.element_lanes or row.length % self._alike:
                 return []
             if self.nest.steps and row.length * itemsize < schedule.prefetch_from:
                 return []
@@ -398,6 +472,13 @@ class StageKernel:
             and row.width.lanes * TABLE[out.dtype].itemsize % schedule.stream_bytes == 0
             and self.nest.stride(out, vector.name) == "1"
         ]
+
+    @property
+    def _alike(self) -> int:
+        """What a row's number of elements must be a multiple of: rows of a group begin alike."""
+        if self.loops.group == 1:
+            return 1
+        return self.schedule.stream_bytes // min(TABLE[out.dtype].itemsize for out in self.program.outputs)
 
     @property
     def _row_size(self) -> int | None:
@@ -423,8 +504,12 @@ class StageKernel:
         if self._row_size is None:
             # Rows of a length that only a call tells: as many elements, and no row shorter than some vectors.
             counted = self.nest.whole(self.loops.domain)
+            length = as_python(self.nest.size(self.loops.vector or ""))
             shortest = self.schedule.prefetch_from // TABLE[self.program.compute].itemsize
-            alike += f" and {as_python(self.nest.size(self.loops.vector or ''))} >= {shortest}"
+            if self.loops.group > 1:
+                alike += f" and {length} % {self._alike} == 0"
+            else:
+                alike += f" and {length} >= {shortest}"
         least = max(1, self.schedule.stream_from // (size * TABLE[first.dtype].itemsize))
         sizes = as_python(product(self.nest.size(name) for name in counted))
         return [f"streamed = {sizes} >= {least}{alike}"]

@@ -12,7 +12,8 @@ class Loops:
     """How a stage's kernel goes over its axes.
 
     ``domain`` are all of them in memory order, ``inside`` those that a unit of work runs over. ``vector`` is
-    the axis in the lanes, ``lanes`` of it at a time; ``block`` rows make one partial sum.
+    the axis in the lanes, ``lanes`` of it at a time; ``block`` rows make one partial sum. Vectors at the same
+    place of ``group`` rows are computed one after another, so that what these rows share stays in registers.
     """
 
     domain: tuple[str, ...]
@@ -20,6 +21,7 @@ class Loops:
     vector: str | None
     lanes: int
     block: int
+    group: int = 1
 
     @property
     def units(self) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ those. Any other reduction ends it: the kernel leaves partial sums in a workspac
     dx      = f(dy, mean[d](dy * xhat))     -->   stage 1, loops d:         dx, dweight_sum
     dweight = sum[n](dy * xhat) * scale           stage 2, loops n_blocks:  dweight = sum(dweight_sum) * scale
 
-What later kernels need of this one's statistics, and is no larger than they are, goes into a workspace, too;
-larger values are computed again from the inputs.
+What later kernels need of this one's statistics, or takes long to compute, and is no larger than they are
+goes into a workspace, too; larger values are computed again from the inputs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from dataclasses import dataclass, replace
 
 from lncompile.ir import (
     Axes,
+    Binary,
     Input,
     Node,
     Output,
     Program,
     Reduce,
+    Unary,
     depending_on,
     operands,
     rebuilt,
@@ -41,6 +43,15 @@ class Stage:
     program: Program
     loops: Loops
     block_axis: str | None
+
+
+#: Functions that take longer than a load from the cache.
+_SLOW = frozenset({"sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf"})
+
+
+def takes_long(node: Node) -> bool:
+    """Whether loading a value is faster than computing it by this operation."""
+    return (isinstance(node, Unary) and node.op in _SLOW) or (isinstance(node, Binary) and node.op == "div")
 
 
 def ready(program: Program) -> list[Reduce]:
@@ -79,7 +90,7 @@ def cut(program: Program, loops: Loops, wide: bool, taken: frozenset[str]) -> tu
     mapped = rebuilt(program.nodes, replaced)
     rest = replace(program, axes=axes, outputs=tuple(replace(out, value=mapped[out.value]) for out in later))
     rest = replace(rest, inputs=_used(rest, (*program.inputs, *workspaces.inputs)))
-    return Stage(stage, loops, block_axis), unchunked(rest)
+    return _in_groups(Stage(stage, loops, block_axis)), unchunked(rest)
 
 
 def apart(
@@ -170,6 +181,23 @@ def _blocked(partial: list[Reduce], loops: Loops) -> tuple[str | None, list[Redu
     ]
 
 
+def _in_groups(stage: Stage) -> Stage:
+    """``stage`` with blocks of rows that are computed in groups; row by row where that does not do."""
+    loops, inner = stage.loops, stage.loops.units[-1:]
+    row_by_row = replace(stage, loops=replace(loops, group=1))
+    if loops.group == 1 or not inner or loops.inside != {loops.vector}:
+        return row_by_row
+    nodes = stage.program.nodes
+    differing = [node for node in nodes if set(inner) & node.axes]
+    shared = any(loops.vector in node.axes and node not in differing for node in nodes)
+    if not shared or not all(loops.vector in node.axes for node in differing):
+        return row_by_row
+    reductions = [node for node in nodes if isinstance(node, Reduce)]
+    if any(loops.vector in node.over or not node.over & set(inner) for node in reductions):
+        return row_by_row
+    return replace(stage, block_axis=inner[0])
+
+
 def _frontier(
     program: Program, later: list[Output], done: set[Node], partial: list[Reduce], loops: Loops
 ) -> list[Node]:
@@ -178,7 +206,7 @@ def _frontier(
     A statistic that is the same for many units, or known where there are none, is left to a stage of its own.
     """
     nodes = program.nodes
-    fused = depending_on(nodes, lambda node: isinstance(node, Reduce) and node in done)
+    fused = depending_on(nodes, lambda node: (isinstance(node, Reduce) and node in done) or takes_long(node))
     rows = set(loops.row_axes)
     found: set[Node] = set()
     seen: set[Node] = set()

@@ -19,8 +19,8 @@ class Schedule:
     the loop that writes; ``careful_lanes`` that of the float64 path; ``pivot_lanes`` how many of a row's
     first elements give the pivot of its moments; ``column_lanes`` how many rows are computed side by side
     where the features do not lie in the lanes, if these are ``column_rows`` at most; else
-    ``column_block_rows`` rows add up into one partial sum of each column. Features that lie innermost and are
-    fewer than ``shortest_vector`` share vectors with the batch axis around them; rows of at most
+    ``column_block_rows`` rows add up into one partial sum of each column, and ``column_group`` rows have
+    their vectors at one place computed together. Features that lie innermost and are fewer than ``shortest_vector`` share vectors with the batch axis around them; rows of at most
     ``short_row`` elements are computed side by side, too. ``block_rows`` rows add up into one partial sum of
     the gradients of parameters. A unit of work has at most ``unit_elements``; larger reductions are cut into
     stretches of ``chunk_elements``. From ``stream_from`` bytes on results are written past the caches, in
@@ -37,6 +37,7 @@ class Schedule:
     short_row: int
     column_rows: int
     column_block_rows: int
+    column_group: int
     block_rows: int
     unit_elements: int
     chunk_elements: int
@@ -75,6 +76,10 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
         column_rows=128,
         # Two float64 sums a column against so many float32 elements: a percent and a half.
         column_block_rows=256,
+        # What rows share stays in registers, the rows of a group in the L1 cache. Sums of 6272 rows of 256:
+        # 317 µs in groups of 16 with the next one prefetched, 473 without, 342 in groups of 8, 447 row by
+        # row.
+        column_group=16,
         block_rows=_block_rows(features),
         # 1 MiB of float32: half of the L2 cache of the CPUs measured.
         unit_elements=1 << 18,

@@ -16,25 +16,22 @@ from lncompile.errors import CompilerBug
 from lncompile.ir import (
     Axes,
     Axis,
-    Binary,
     Input,
     Node,
     Program,
     Reduce,
-    Unary,
+    depending_on,
+    operands,
     topological,
 )
 from lncompile.passes.collapse import collapse
 from lncompile.passes.loops import Loops
 from lncompile.passes.offsets import offsets
 from lncompile.passes.ones import without_ones
-from lncompile.passes.stages import Stage, apart, cut, ready
+from lncompile.passes.stages import Stage, apart, cut, ready, takes_long
 from lncompile.passes.stretches import chunked
 from lncompile.schedule.cpu import fitting
 from lncompile.schedule.groups import channels_first, for_each_channel, glued
-
-#: Functions that take longer than a load from the cache.
-_SLOW = frozenset({"sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf"})
 
 
 class Limits(Protocol):
@@ -75,6 +72,8 @@ def plan(program: Program, schedule: Limits, taken: frozenset[str] = frozenset()
         if together:
             program = channels_first(program, *together)
         results = for_each_channel(program, *together) if together else {}
+        if not results and not ready(program):
+            results = _slow(program)
         if results:
             first, program = apart(program, results, taken)
             stages += plan(first, schedule, taken)
@@ -99,9 +98,10 @@ def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]
     across = vector not in over
     lanes = fitting(schedule.column_lanes, _size(vector, program)) if across else 0
     inside, chunk, per = _stretch(domain, over, lanes, program, schedule)
-    block_rows = schedule.block_rows
+    block_rows, group = schedule.block_rows, 1
     if across and not _counts(over, program) and _count(over, program) > schedule.column_rows:
         inside, chunk, lanes, block_rows = frozenset({vector}), None, 0, schedule.column_block_rows
+        group = schedule.column_group
     rows_in_lanes = across and vector != domain[-1]
     wide = (
         (across and not rows_in_lanes)
@@ -118,7 +118,7 @@ def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]
     program = offsets(program, is_summed)
     if chunk is not None:
         program, domain = _in_stretches(program, domain, chunk, per)
-    return program, Loops(domain, inside, vector, lanes, block_rows), wide
+    return program, Loops(domain, inside, vector, lanes, block_rows, group), wide
 
 
 def _lanes_axis(domain: tuple[str, ...], over: Axes, program: Program, schedule: Limits) -> str:
@@ -138,20 +138,15 @@ def _elementwise(program: Program, schedule: Limits) -> tuple[Program, Loops, bo
     vector = domain[-1]
     program_now = replace(program, outputs=tuple(out for out in program.outputs if set(out.dims) == dims))
     wide = _reads_workspace(program_now, frozenset({vector}))
-    repeated = _repeated_along(program_now, domain) if _computes_rows(program_now, domain) else None
-    if repeated is None:
-        chunk, per = None, 1
-        size = _size(vector, program)
-        if (len(domain) == 1 and size is None) or (size or 0) > schedule.unit_elements:
-            chunk, per = vector, schedule.chunk_elements
-        inside, lanes = frozenset({vector}), 0
-    else:
-        lanes = fitting(schedule.column_lanes, _size(vector, program))
-        inside, chunk, per = frozenset({repeated}), repeated, max(1, schedule.chunk_elements // lanes)
-        wide = True
-    if chunk is not None:
-        program, domain = _in_stretches(program, domain, chunk, per)
-    return program, Loops(domain, inside, vector, lanes, schedule.block_rows), wide
+    wide = wide or any(out.role == "workspace" for out in program_now.outputs)
+    chunk = None
+    size = _size(vector, program)
+    if (len(domain) == 1 and size is None) or (size or 0) > schedule.unit_elements:
+        chunk = vector
+        program, domain = _in_stretches(program, domain, vector, schedule.chunk_elements)
+    group = schedule.column_group if wide and chunk is None else 1
+    loops = Loops(domain, frozenset({vector}), vector, 0, 4 * group, group)
+    return program, loops, wide
 
 
 def _stretch(
@@ -208,23 +203,18 @@ def _best(candidates: list[Axes], program: Program) -> Axes:
     return min(candidates, key=lambda over: (len(over), sorted(over)))
 
 
-def _repeated_along(program: Program, domain: tuple[str, ...]) -> str | None:
-    """The innermost axis along which something that differs from lane to lane is the same."""
-    vector = domain[-1]
-    for name in reversed(domain[:-1]):
-        if any(vector in node.axes and name not in node.axes for node in program.nodes):
-            return name
-    return None
-
-
-def _computes_rows(program: Program, domain: tuple[str, ...]) -> bool:
-    """Whether something that differs from lane to lane but not everywhere takes long to compute."""
-    return any(
-        ((isinstance(node, Unary) and node.op in _SLOW) or (isinstance(node, Binary) and node.op == "div"))
-        and domain[-1] in node.axes
-        and len(node.axes) < len(domain)
-        for node in program.nodes
-    )
+def _slow(program: Program) -> dict[Node, tuple[str, ...]]:
+    """What takes long to compute and is the same for many vectors, with its dimensions."""
+    domain = frozenset(max(program.outputs, key=lambda out: len(out.dims)).dims)
+    vector = frozenset(program.ordered(domain)[-1:])
+    whole = [node for node in program.nodes if node.axes == domain]
+    slow = depending_on(program.nodes, takes_long)
+    return {
+        value: program.ordered(value.axes)
+        for node in whole
+        for value in operands(node)
+        if value in slow and value.kind == "real" and vector <= value.axes < domain
+    }
 
 
 def _reads_workspace(program: Program, along: Axes) -> bool:

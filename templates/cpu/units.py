@@ -23,6 +23,17 @@ def rows_of_block(BLOCK, PER, ROW, ROWS):
         hole("row")
 
 
+def groups_of_rows(BLOCK, PER, ROWS, GROUP):
+    for from_row in range(BLOCK * PER, min(BLOCK * PER + PER, ROWS), GROUP):
+        to_row = min(from_row + GROUP, BLOCK * PER + PER, ROWS)
+        hole("body")
+
+
+def rows_of_group(ROW):
+    for ROW in range(from_row, to_row):
+        hole("row")
+
+
 def steps(STOP):
     for INDEX in range(STOP):
         hole("body")

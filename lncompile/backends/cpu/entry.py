@@ -14,7 +14,7 @@ Nothing is written before the last check. :func:`lncompile.backends.cpu.calls.ac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, groupby
 from typing import Any
 
 from llvmlite import ir
@@ -40,6 +40,22 @@ def entry_ir(phase: Phase) -> str:
             expression of the phase's sizes.
     """
     return str(_Entry(phase).module)
+
+
+#: Parts are done so many at a time that they have about as many elements: half a MiB of float32 an array.
+_CACHED_ELEMENTS = 1 << 17
+#: Where threads get so many parts at least, one part more or less matters little.
+_PARTS_OF_A_THREAD = 8
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A call with its arguments, number of units and number of elements, known to the code built so far."""
+
+    call: Call
+    arguments: list[Any]
+    units: Any
+    work: Any
 
 
 @dataclass
@@ -259,14 +275,84 @@ class _Entry:
             state = self._call_pointer(Slot.SAVE_THREAD, _POINTER, [])
             releasing = self.build.block
         state = self._merge(state, releasing, _POINTER(None), holding)
-        for call, count, work in zip(self.phase.calls, units, works, strict=True):
-            arguments = [data[name] for name in call.buffers] + list(self.sizes.values())
-            self._execute_call(call, arguments, count, work)
+        tasks = [
+            _Task(call, self._arguments(call, data), count, work)
+            for call, count, work in zip(self.phase.calls, units, works, strict=True)
+        ]
+        for parts, run in groupby(tasks, key=lambda task: task.call.parts):
+            if parts:
+                self._execute_in_parts(list(run), self._evaluated(parts))
+            else:
+                for task in run:
+                    self._execute_call(task)
         with self.build.if_then(release, likely=False):
             self._call_pointer(Slot.RESTORE_THREAD, ir.VoidType(), [state])
 
-    def _execute_call(self, call: Call, arguments: list[Any], units: Any, work: Any) -> None:
-        target = self._declare(call, arguments)
+    def _arguments(self, call: Call, data: dict[str, Any]) -> list[Any]:
+        return [data[name] for name in call.buffers] + list(self.sizes.values())
+
+    def _execute_call(self, task: _Task) -> None:
+        target = self._declare(task.call, task.arguments)
+        self._execute_units(target, task.arguments, task.units, task.work)
+
+    def _execute_in_parts(self, tasks: list[_Task], parts: Any) -> None:
+        """All calls on some parts, then all on the next ones, as many at a time as stay in the cache.
+
+        Call by call where threads would get unequal numbers of parts, or none.
+        """
+        build, threads = self.build, self._slot(Slot.THREADS)
+        total = _int(0)
+        for task in tasks:
+            total = build.select(build.icmp_signed(">", task.work, total), task.work, total)
+        few = build.icmp_signed("<", parts, build.mul(threads, _int(_PARTS_OF_A_THREAD)))
+        uneven = build.icmp_signed("!=", build.urem(parts, threads), _int(0))
+        alone = build.icmp_signed("<", total, self._slot(Slot.OPENMP_FROM))
+        fair = build.or_(alone, build.not_(build.and_(few, uneven)))
+        some = build.icmp_signed(">", parts, _int(0))
+        with build.if_else(build.and_(some, fair)) as (in_parts, one_by_one):
+            with in_parts:
+                part_work = build.add(build.sdiv(total, parts), _int(1))
+                at_once = build.add(build.sdiv(_int(_CACHED_ELEMENTS), part_work), _int(1))
+                arguments = [argument for task in tasks for argument in task.arguments]
+                arguments += [build.sdiv(task.units, parts) for task in tasks]
+                target = self._define_parts(tasks, arguments)
+                self._execute_units(target, [*arguments, at_once], parts, total)
+            with one_by_one:
+                for task in tasks:
+                    self._execute_call(task)
+
+    def _define_parts(self, tasks: list[_Task], arguments: list[Any]) -> Any:
+        """A function that does the parts from ``begin`` to ``end``, ``at_once`` at a time, of all calls."""
+        types = [argument.type for argument in arguments]
+        signature = ir.FunctionType(_INT32, [*types, _INT64, _INT64, _INT64])
+        name = self.module.get_unique_name(f"{self.phase.entry}.parts")
+        function = ir.Function(self.module, signature, name)
+        function.linkage = "internal"
+        *values, at_once, begin, end = function.args
+        entry, loop, more, done = (
+            function.append_basic_block(block) for block in ("entry", "loop", "more", "done")
+        )
+        build = ir.IRBuilder(entry)
+        build.branch(loop)
+        build.position_at_end(loop)
+        first = build.phi(_INT64, "first")
+        build.cbranch(build.icmp_signed("<", first, end), more, done)
+        build.position_at_end(more)
+        following = build.add(first, at_once)
+        last = build.select(build.icmp_signed("<", following, end), following, end)
+        given, per_part = iter(values), values[-len(tasks) :]
+        for task, units in zip(tasks, per_part, strict=True):
+            own = [next(given) for _ in task.arguments]
+            share = [build.mul(first, units), build.mul(last, units)]
+            build.call(self._declare(task.call, own), [*own, *share], attrs=("noinline",))
+        build.branch(loop)
+        first.add_incoming(begin, entry)
+        first.add_incoming(following, more)
+        build.position_at_end(done)
+        build.ret(_INT32(0))
+        return function
+
+    def _execute_units(self, target: Any, arguments: list[Any], units: Any, work: Any) -> None:
         many = self.build.icmp_signed(">=", work, self._slot(Slot.OPENMP_FROM))
         with self.build.if_else(many, likely=False) as (on_threads, serial):
             with on_threads:
@@ -278,7 +364,7 @@ class _Entry:
                 ]
                 job_type = ir.LiteralStructType([field.type for field in fields])
                 with self.build.goto_entry_block():
-                    job = self.build.alloca(job_type, name=f"{call.function}.job")
+                    job = self.build.alloca(job_type, name=f"{target.name}.job")
                 job.type = _POINTER  # llvmlite's alloca alone still gives a typed pointer
                 for index, field in enumerate(fields):
                     self.build.store(field, _member(self.build, job, job_type, index))

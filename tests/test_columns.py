@@ -1,0 +1,131 @@
+"""Vectors that hold channels: rows in groups, results past the caches, stages that run part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import arrays_for, assert_close, compilation_of, equation, run_emitted, run_program
+
+import lncompile as lnc
+from lncompile.emit.lower import lower
+from lncompile.interface import Phase
+from lncompile.passes.gradient import gradient
+
+INSTANCES = lnc.instance_norm.over("n [h w] c")
+GROUPS = lnc.group_norm.over("n [h w] (g [c])")
+BATCHES = lnc.batch_norm.over("[n h w] c")
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Restores the number of threads."""
+    before = lnc.get_num_threads()
+    yield
+    lnc.set_num_threads(before)
+
+
+def standardized(x: Any, weight: Any, bias: Any) -> Any:
+    mu = lnc.mean(x)
+    var = lnc.mean(lnc.square(x - mu))
+    return (x - mu) * lnc.rsqrt(var + 1e-5) * weight + bias
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("channels", [32, 48, 40, 64, 96])
+@pytest.mark.parametrize("pattern", ["n [h] c", "n [h] (g [c])", "[n h] c"])
+def test_rows_in_groups_are_streamed_where_they_begin_alike(pattern: str, channels: int, dtype: str) -> None:
+    # The stand-in of ``stream`` refuses an address off the boundary, as the instruction does.
+    grouped = "g" in pattern
+    axes = {"weight": "(g c)" if grouped else "c", "bias": "(g c)" if grouped else "c"}
+    sizes = {"n": 2, "h": 37, "c": channels // 8 if grouped else channels} | ({"g": 8} if grouped else {})
+    compilation = compilation_of(equation(pattern, **axes)(standardized), sizes, dtype)
+    schedule = replace(compilation.schedule, stream_from=1, column_rows=2)
+    joint = gradient(compilation.program)
+    arrays = arrays_for(joint.inputs, sizes)
+    got = run_emitted(compilation, arrays, sizes, schedule)
+    assert_close(got, run_program(joint, arrays, sizes), 2e-4 if dtype == "float32" else 3e-2)
+    source = lower(compilation.pair, schedule, compilation.request).source
+    assert "for from_row in" in source
+    assert "stream(" in source or channels * (4 if dtype == "float32" else 2) % schedule.stream_bytes
+
+
+def phases_of(norm: Any, shape: tuple[int, ...], **sizes: int) -> tuple[Phase, Phase]:
+    interface = lnc.compile(norm, shape=shape, target="cpu:x86-64-v3", **sizes).interface
+    return interface.forward, interface.backward
+
+
+@pytest.mark.parametrize(("norm", "sizes"), [(INSTANCES, {}), (GROUPS, {"g": 8})])
+def test_stages_of_an_image_run_together(norm: Any, sizes: dict[str, int]) -> None:
+    for phase in phases_of(norm, (3, 20, 20, 32), **sizes):
+        parts = [call.parts for call in phase.calls]
+        together = [call for call in phase.calls if call.parts]
+        assert len(set(parts) - {""}) == 1
+        assert len(together) >= 3
+        # The gradients of parameters take all images at once, after those calls.
+        assert parts == sorted(parts, reverse=True)
+        made = [buffer.name for buffer in phase.buffers if buffer.role in ("output", "gradient")]
+        assert made[0] in together[-1].buffers
+
+
+def test_stages_over_all_images_run_one_after_another() -> None:
+    for phase in phases_of(BATCHES, (3, 20, 20, 32)):
+        assert [call.parts for call in phase.calls] == [""] * len(phase.calls)
+
+
+def test_every_workspace_is_made_before_it_is_read() -> None:
+    for norm, sizes in ((INSTANCES, {}), (GROUPS, {"g": 8}), (BATCHES, {})):
+        for phase in phases_of(norm, (3, 20, 20, 32), **sizes):
+            workspaces = {buffer.name for buffer in phase.buffers if buffer.role == "workspace"}
+            last = {name: [name in call.buffers for call in phase.calls] for name in workspaces}
+            # The first call with a workspace writes it: its name comes after all that the call reads.
+            for name, uses in last.items():
+                writer = phase.calls[uses.index(True)].buffers
+                read_there = [b.name for b in phase.buffers if b.role in ("input", "cotangent")]
+                assert all(writer.index(name) > writer.index(b) for b in read_there if b in writer)
+
+
+@pytest.mark.parametrize("shape", [(7, 24, 24, 72), (40, 8, 8, 112), (2, 40, 40, 96), (1, 60, 60, 80)])
+@pytest.mark.parametrize(("norm", "sizes"), [(INSTANCES, {}), (GROUPS, {"g": 8})])
+def test_parts_give_the_bits_of_whole_calls(norm: Any, sizes: dict[str, int], shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal(shape, np.float32) for _ in "xy")
+    weight, bias = (rng.standard_normal(shape[-1], np.float32) for _ in "wb")
+
+    def results(threads: int, images: slice = slice(None)) -> list[Any]:
+        lnc.set_num_threads(threads)
+        y, ctx = norm.forward(x[images], weight, bias, **sizes)
+        return [y, *norm.backward(dy[images], ctx)]
+
+    alone = results(1)
+    for threads in (2, 3):
+        for one, other in zip(alone, results(threads), strict=True):
+            assert one.tobytes() == other.tobytes()
+    # One image at a time is one part: nothing runs part by part.
+    singles = [results(1, slice(at, at + 1)) for at in range(shape[0])]
+    for index in range(2):
+        assert np.concatenate([single[index] for single in singles]).tobytes() == alone[index].tobytes()
+    in_place = x.copy()
+    norm(in_place, weight, bias, out=in_place, **sizes)
+    assert in_place.tobytes() == alone[0].tobytes()
+
+
+def test_no_images() -> None:
+    for norm, sizes in ((INSTANCES, {}), (GROUPS, {"g": 8})):
+        x, weight = np.empty((0, 24, 24, 72), np.float32), np.ones(72, np.float32)
+        y, ctx = norm.forward(x, weight, weight, **sizes)
+        gradients = norm.backward(y, ctx)
+        assert y.shape == gradients.x.shape == x.shape
+        assert not gradients.weight.any()
+
+
+@pytest.mark.parametrize("channels", [16, 33, 64])
+def test_images_do_not_depend_on_their_number(channels: int) -> None:
+    x = np.random.default_rng(1).standard_normal((5, 19, 19, channels), np.float32)
+    whole = INSTANCES(x)
+    for begin, end in pairwise((0, 1, 3, 5)):
+        assert INSTANCES(x[begin:end]).tobytes() == whole[begin:end].tobytes()
