@@ -20,12 +20,13 @@ class Schedule:
     first elements give the pivot of its moments; ``column_lanes`` how many rows are computed side by side
     where the features do not lie in the lanes, if these are ``column_rows`` at most; else
     ``column_block_rows`` rows add up into one partial sum of each column, and ``column_group`` rows have
-    their vectors at one place computed together. Features that lie innermost and are fewer than ``shortest_vector`` share vectors with the batch axis around them; rows of at most
-    ``short_row`` elements are computed side by side, too. ``block_rows`` rows add up into one partial sum of
-    the gradients of parameters. A unit of work has at most ``unit_elements``; larger reductions are cut into
-    stretches of ``chunk_elements``. From ``stream_from`` bytes on results are written past the caches, in
-    vectors aligned to ``stream_bytes``, and the next row is prefetched meanwhile, if it has ``prefetch_from``
-    bytes. After ``steps_to_total`` additions a lane is added to a float64 total.
+    their vectors at one place computed together. Features that lie innermost and are fewer than
+    ``shortest_vector`` share vectors with the batch axis around them; rows of at most ``short_row`` elements
+    are computed side by side, too. ``block_rows`` rows add up into one partial sum of the gradients of
+    parameters. A unit of work has at most ``unit_elements``; larger reductions are cut into stretches of
+    ``chunk_elements``. From ``stream_from`` bytes on results are written past the caches, in vectors aligned
+    to ``stream_bytes``, and the next row is prefetched meanwhile, if it has ``prefetch_from`` bytes. After
+    ``steps_to_total`` additions a lane is added to a float64 total.
     """
 
     statistics_lanes: int
