@@ -32,6 +32,7 @@ from lncompile.language import (
     tanh,
     where,
 )
+from lncompile.memory import get_pool_bytes, set_pool_bytes
 from lncompile.norm import Norm, norm
 from lncompile.norms import (
     ada_layer_norm,
@@ -69,6 +70,7 @@ __all__ = [
     "exp",
     "gelu",
     "get_num_threads",
+    "get_pool_bytes",
     "group_norm",
     "instance_norm",
     "l2_norm",
@@ -84,6 +86,7 @@ __all__ = [
     "rms_norm",
     "rsqrt",
     "set_num_threads",
+    "set_pool_bytes",
     "sigmoid",
     "silu",
     "softmax",

@@ -80,6 +80,7 @@ def call({parameters}, *, out=None, **_options):
                 return _made
         elif _kernel.into({names}, _made) is None:
             return _made
+        _made = None
     return _slow_call(({names},), out, _options)
 
 

@@ -18,7 +18,7 @@ PACKAGE = Path(lncompile.__file__).parent
 #: Lowest first. A module imports from its own layer and those below; a name stands for its submodules too.
 LAYERS = (
     ("errors", "digest", "interrupts"),
-    ("dtypes", "interface", "axes", "arrays"),
+    ("dtypes", "interface", "axes", "memory", "arrays"),
     ("ir",),
     ("printer", "verify", "interpret"),
     ("language", "equation", "fingerprint", "trace"),
