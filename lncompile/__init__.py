@@ -8,6 +8,7 @@ y = lnc.layer_norm(x, weight, bias)
 from __future__ import annotations
 
 from lncompile.ahead import CompiledKernel, compile
+from lncompile.autotune import tune
 from lncompile.backends.cpu.runtime import get_num_threads, set_num_threads
 from lncompile.errors import LncError
 from lncompile.kernel import Context
@@ -94,5 +95,6 @@ __all__ = [
     "square",
     "sum",
     "tanh",
+    "tune",
     "where",
 ]

@@ -198,6 +198,13 @@ class Dispatcher:
                     self._kernels[key] = found
         return found
 
+    def forget(self, special: Specialization) -> None:
+        """Fetch the kernel of a specialization anew when it is needed next."""
+        with compiling():
+            self._kernels.pop(special.key, None)
+            self._recent.clear()
+            self.kernel = _NoKernel()
+
     def knows(self, kernel: Kernel) -> bool:
         """Whether ``kernel`` is one of this norm's."""
         return kernel.signature is self.signature

@@ -184,7 +184,13 @@ def test_piped_output_is_plain(run: Run, command: str) -> None:
 def test_cache_of_nothing(run: Run) -> None:
     info, verify = run("cache", "info", "--json"), run("cache", "verify", "--json")
     assert json.loads(info.output)["entries"] == 0
-    assert json.loads(verify.output) == {"sound": True, "entries": 0, "damaged": [], "leftovers": []}
+    assert json.loads(verify.output) == {
+        "sound": True,
+        "entries": 0,
+        "damaged": [],
+        "leftovers": [],
+        "tunings": 0,
+    }
 
 
 @pytest.fixture

@@ -29,10 +29,12 @@ LAYERS = (
     ("backends.cpu.runtime", "backends.cpu.target", "backends.cpu.calls"),
     # What makes a library.
     ("backends.cpu",),
-    ("cache", "cache_lock", "cache_tools"),
+    ("machine",),
+    ("cache", "cache_lock", "cache_tools", "tunings"),
     ("compiler",),
     ("buffers", "kernel", "empty"),
-    ("specialize", "norm", "ahead", "norms", "channels", "functional"),
+    ("specialize", "norm", "requested", "ahead", "norms", "channels", "functional"),
+    ("autotune",),
     ("cli", "__main__"),
 )
 
