@@ -19,9 +19,9 @@ import operator
 import os
 import sys
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Mapping
-from itertools import count
+from contextlib import suppress
 from math import prod
 from typing import Any
 
@@ -31,7 +31,7 @@ from lncompile.errors import LncTypeError, LncValueError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: Smaller arrays are NumPy's own. A megabyte takes 60 µs or more to write; the pool takes 3.
+#: Smaller arrays are NumPy's own. A megabyte takes 60 µs or more to write; the pool takes 2.
 POOLED_FROM = 1 << 20
 
 #: No result has more than four times the bytes of its first argument: float64 out of float16.
@@ -49,15 +49,14 @@ _ASKED = 64
 
 
 class _Block:
-    """Memory of ``capacity`` bytes, aligned from ``offset`` on; uses are in the order of ``turn``."""
+    """Memory of ``capacity`` bytes, aligned from ``offset`` on."""
 
-    __slots__ = ("capacity", "memory", "offset", "turn")
+    __slots__ = ("capacity", "memory", "offset")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.memory = np.empty(capacity + _ALIGNMENT, np.uint8)
         self.offset = -self.memory.__array_interface__["data"][0] % _ALIGNMENT
-        self.turn = 0
 
 
 def _references(block: _Block) -> int:
@@ -69,8 +68,8 @@ _IDLE = _references(_Block(0))
 # Other interpreters, and threads without the lock, count references in other ways.
 _COUNTS_EXACTLY = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 
-_turns = count()
-# By capacity in bytes, those that were handed out least recently first.
+# All blocks, those that were handed out least recently first, and the same by capacity in bytes.
+_order: OrderedDict[_Block, None] = OrderedDict()
 _blocks: dict[int, deque[_Block]] = {}
 # Reentrant, since the garbage collector may run a finalizer, which may call a norm, anywhere.
 _lock = threading.RLock()
@@ -96,7 +95,8 @@ def empty(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
             return np.empty(sizes, dtype)
         block = _idle_block(capacity) or _new_block(capacity)
         array: Array = np.ndarray(sizes, dtype, block.memory, block.offset)
-        block.turn = next(_turns)
+        _order[block] = None
+        _order.move_to_end(block)
         _blocks[capacity].append(block)
     return array
 
@@ -119,8 +119,8 @@ def get_pool_bytes() -> int:
 def set_pool_bytes(n: int) -> None:
     """Keep at most ``n`` bytes for large results from now on, whatever the environment says.
 
-    Blocks above the limit are given back, idle ones at once and others with their arrays; ``n`` = 0 gives all
-    of them back and turns the pool off.
+    Blocks above the limit, those used least recently, are given back: idle ones at once, others with their
+    arrays. ``n`` = 0 gives all of them back and turns the pool off.
 
     Raises:
         LncTypeError: ``n`` is not an integer.
@@ -159,16 +159,14 @@ def _new_block(capacity: int) -> _Block:
 
 
 def _shrink(limit: int) -> None:
-    """Let go of blocks until the rest has at most ``limit`` bytes: idle ones first, then by their turn."""
-    blocks = [block for equal in _blocks.values() for block in equal]
-    excess = sum(block.capacity for block in blocks) - limit
-    if excess <= 0:
-        return
-    for block in sorted(blocks, key=lambda block: (_references(block) != _IDLE, block.turn)):
-        _blocks[block.capacity].remove(block)
+    """Let go of blocks, the least recently used first, until the rest has at most ``limit`` bytes."""
+    excess = sum(block.capacity for block in _order) - limit
+    while excess > 0 and _order:
+        block, _ = _order.popitem(last=False)
+        # Not there where an interrupt came between taking it and giving it back.
+        with suppress(ValueError):
+            _blocks[block.capacity].remove(block)
         excess -= block.capacity
-        if excess <= 0:
-            break
 
 
 def _rounded(needed: int) -> int:

@@ -113,7 +113,10 @@ def test_sizes_within_an_eighth_share_blocks() -> None:
 
 
 def kept() -> int:
-    return sum(block.capacity for blocks in memory._blocks.values() for block in blocks)
+    """The bytes of all blocks; every one has its place in both orders."""
+    blocks = {block for equal in memory._blocks.values() for block in equal}
+    assert blocks == set(memory._order)
+    return sum(block.capacity for block in blocks)
 
 
 def test_the_pool_is_bounded() -> None:
@@ -128,16 +131,18 @@ def test_the_pool_is_bounded() -> None:
     assert {address(array) for array in [memory.empty(LARGE, F32) for _ in range(4)]} == places
 
 
-def test_idle_blocks_go_before_those_in_use() -> None:
+def test_what_was_used_least_recently_goes_first() -> None:
     lnc.set_pool_bytes(4 * MIB)
+    a, b = memory.empty(LARGE, F32), memory.empty(LARGE, F32)
+    gone = weakref.ref(b.base)
+    del a, b
+    # The first one again, so that the second one is the oldest.
     used = memory.empty(LARGE, F32)
-    idle = memory.empty(LARGE, F32)
-    gone = weakref.ref(idle.base)
-    del idle
+    assert gone() is not None
     memory.empty(3 * LARGE, F32)
     assert gone() is None
-    assert memory._references(memory._blocks[MIB][0]) > memory._IDLE
     assert np.shares_memory(memory._blocks[MIB][0].memory, used)
+    assert kept() == 4 * MIB
 
 
 def test_off() -> None:
