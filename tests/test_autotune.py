@@ -29,7 +29,7 @@ from lncompile.compiler import Compilation
 from lncompile.errors import LncError, LncValueError
 from lncompile.kernel import Kernel
 
-SHAPE = (6, 40)
+SHAPE = (6, 80)
 
 
 @pytest.fixture(autouse=True)
@@ -228,7 +228,7 @@ def test_a_store_that_keeps_nothing(fake: Fake, store: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"shape": (0, 40)}, "shape: "),
+        ({"shape": (0, 80)}, "shape: "),
         ({"shape": (3, -1)}, "shape: "),
         ({"shape": 5}, "shape: "),
         ({"shape": SHAPE, "dtype": "int8"}, "dtype: "),
@@ -325,7 +325,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Resu
     return lambda arguments: CliRunner().invoke(main, arguments.split())
 
 
-TUNE = "tune norms.py:centred --shape 6x40"
+TUNE = "tune norms.py:centred --shape 6x80"
 
 
 def test_tune_and_show(run: Callable[[str], Result], fake: Fake) -> None:
@@ -333,14 +333,14 @@ def test_tune_and_show(run: Callable[[str], Result], fake: Fake) -> None:
     result = run(TUNE)
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
-    assert "centred 6x40" in result.stdout
+    assert "centred 6x80" in result.stdout
     assert "50% less time than the heuristic's" in result.stdout
     shown = run("tune --show")
     assert (shown.exit_code, shown.stdout) == (0, result.stdout)
-    assert run("tune norms.py:centred --show --shape 6x40").stdout == result.stdout
+    assert run("tune norms.py:centred --show --shape 6x80").stdout == result.stdout
     # The same in JSON.
     found = json.loads(run("tune --show --json").stdout)
-    assert (found["norm"], found["shape"], found["complete"]) == ("centred", [6, 40], True)
+    assert (found["norm"], found["shape"], found["complete"]) == ("centred", [6, 80], True)
     assert [trial["verdict"] for trial in found["trials"]][:2] == ["heuristic", "fastest"]
     again = json.loads(run(f"{TUNE} --json").stdout)
     assert again == {**found, "path": again["path"]}

@@ -247,12 +247,12 @@ def fresh() -> Any:
 
 
 def schedule_of(norm: Any) -> str:
-    return str(lnc.compile(norm, shape=(2, 40)).stages["schedule"])
+    return str(lnc.compile(norm, shape=(2, 80)).stages["schedule"])
 
 
 def test_a_kernel_follows_its_record() -> None:
-    spec, start = spec_and_start(fresh(), (2, 40))
-    x = np.random.default_rng(0).standard_normal((5, 40), np.float32)
+    spec, start = spec_and_start(fresh(), (2, 80))
+    x = np.random.default_rng(0).standard_normal((5, 80), np.float32)
     weight = x[1].copy()
     before, ctx = (norm := fresh()).forward(x, weight)
     gradients = norm.backward(x, ctx)
@@ -271,7 +271,7 @@ def test_a_kernel_follows_its_record() -> None:
 
 
 def test_a_record_that_is_stale_leaves_the_heuristic() -> None:
-    spec, start = spec_and_start(fresh(), (2, 40))
+    spec, start = spec_and_start(fresh(), (2, 80))
     for schedule in ([], {}, {"element_lanes": 8}, {"element_lanes": {"a": [1]}}, 5, "fast"):
         tunings.keep(spec, {"schedule": schedule})
         assert schedule_of(fresh()) == start.show()
@@ -281,7 +281,7 @@ def test_a_record_that_is_stale_leaves_the_heuristic() -> None:
 
 
 def test_records_are_of_one_version_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec, start = spec_and_start(fresh(), (2, 40))
+    spec, start = spec_and_start(fresh(), (2, 80))
     tunings.keep(spec, {"schedule": replace(start, stream_from=1).to_json()})
     monkeypatch.setattr(specialize, "_versions", lambda: {"lncompile": "other"})
     assert schedule_of(fresh()) == start.show()
@@ -291,7 +291,7 @@ HIT = """
 import sys
 import numpy as np
 import lncompile as lnc
-x = np.ones((2, 40), np.float32)
+x = np.ones((2, 80), np.float32)
 lnc.rms_norm(x, x[0].copy())
 print(*sorted({"numba", "llvmlite", "click", "rich", "lncompile.ir"} & sys.modules.keys()))
 """
@@ -303,7 +303,7 @@ def imported_by_a_call() -> list[str]:
 
 
 def test_a_tuned_kernel_out_of_the_cache_imports_nothing_heavy() -> None:
-    spec, start = spec_and_start(lnc.rms_norm, (2, 40))
+    spec, start = spec_and_start(lnc.rms_norm, (2, 80))
     tunings.keep(spec, {"schedule": replace(start, stream_from=1).to_json()})
     assert "numba" in imported_by_a_call()
     assert imported_by_a_call() == []
@@ -312,12 +312,12 @@ def test_a_tuned_kernel_out_of_the_cache_imports_nothing_heavy() -> None:
 # Bits
 
 NORMS: list[tuple[Any, dict[str, int]]] = [
-    (lnc.layer_norm, {"...": 5, "d": 40}),
+    (lnc.layer_norm, {"...": 5, "d": 80}),
     (lnc.rms_norm, {"...": 3, "d": 7}),
     (lnc.softmax, {"...": 4, "d": 70}),
     (lnc.batch_norm, {"n": 5, "c": 6, "...": 9}),
     (lnc.group_norm, {"n": 2, "g": 2, "c": 3, "...": 9}),
-    (lnc.batch_norm.over("[n h] c"), {"n": 5, "h": 7, "c": 40}),  # type: ignore[attr-defined]
+    (lnc.batch_norm.over("[n h] c"), {"n": 5, "h": 7, "c": 80}),  # type: ignore[attr-defined]
 ]
 
 
@@ -336,11 +336,11 @@ def test_the_space_keeps_bits(norm: Any, sizes: dict[str, int]) -> None:
 
 
 def test_other_bits_are_still_those_of_the_row_alone() -> None:
-    spec, start = spec_and_start(fresh(), (2, 40))
+    spec, start = spec_and_start(fresh(), (2, 80))
     tuned = replace(start, statistics_lanes=start.statistics_lanes // 4, block_rows=8)
     tunings.keep(spec, {"schedule": tuned.to_json()})
     norm = fresh()
-    x = np.random.default_rng(0).standard_normal((300, 40), np.float32)
+    x = np.random.default_rng(0).standard_normal((300, 80), np.float32)
     y = norm(x)
     for rows in (slice(0, 1), slice(7, 8), slice(3, 200)):
         np.testing.assert_array_equal(norm(x[rows]), y[rows])

@@ -157,6 +157,8 @@ def space(start: Schedule, result_bytes: int, *, any_bits: bool = False) -> Iter
         # terms round alike.
         tried["block_rows"] = (start.block_rows // 2, min(2 * start.block_rows, _MOST_BLOCK_ROWS))
         tried["column_block_rows"] = (start.column_block_rows // 2, start.column_block_rows * 2)
+        # From which length on rows of few elements are quicker one after another.
+        tried["short_row"] = (start.short_row // 2, start.short_row * 2)
         # Row by row, or side by side: which is quicker turns on the caches.
         tried["column_rows"] = (start.column_rows // 8, start.column_rows * 8)
     return prune(start, tried)
