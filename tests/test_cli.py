@@ -260,6 +260,13 @@ def test_doctor_finds_what_is_wrong(run: Run) -> None:
     assert "fail  threads" in result.stdout
 
 
+def test_doctor_finds_a_wrong_size_of_the_pool(run: Run) -> None:
+    result = process("doctor", LNCOMPILE_POOL_BYTES="1GB")
+    assert result.returncode == 1
+    assert "fail  memory" in result.stdout
+    assert "LNCOMPILE_POOL_BYTES" in result.stdout
+
+
 def test_doctor_warns_of_a_cache_that_others_may_write_to(run: Run, filled: Path) -> None:
     Path(os.environ["LNCOMPILE_CACHE_DIR"]).chmod(0o777)
     result = run("doctor")
