@@ -1,0 +1,75 @@
+"""lncompile, as imported in this process."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from ..grid import GROUPS, Case
+from . import Prepared
+from .data import aligned, arrays
+
+#: The patterns of channels last.
+_LAST = {
+    "batch_norm": "[n h w] c",
+    "group_norm": "n [h w] (g [c])",
+    "instance_norm": "n [h w] c",
+}
+
+
+def start(threads: int) -> dict[str, str]:
+    """Import it; its version, and the digest of its sources, by which results of other sources are told."""
+    import numpy
+
+    import lncompile
+
+    lncompile.set_num_threads(threads)
+    return {
+        "lncompile": lncompile.__version__,
+        "sources": _digest(Path(lncompile.__file__).parent),
+        "numpy": numpy.__version__,
+    }
+
+
+def prepare(case: Case, mode: str) -> Prepared:
+    """The case as a call of the norm."""
+    import lncompile
+
+    norm = getattr(lncompile, case.norm)
+    if case.layout == "last":
+        norm = norm.over(_LAST[case.norm])
+    sizes = {"g": GROUPS} if case.norm == "group_norm" else {}
+    given = arrays(case, mode)
+    inputs = (given.x, *given.parameters)
+    names: dict[str, Any] = {"norm": norm, "x": given.x, "weight": given.weight, "bias": given.bias}
+    outputs, ctx = norm.forward(*inputs, **sizes)
+    several = isinstance(outputs, tuple)
+    if case.phase == "forward":
+        if mode == "mapped":
+            y = aligned(given.x.shape, given.x.dtype)
+            outputs = (y, *outputs[1:]) if several else y
+            norm(*inputs, out=outputs, **sizes)
+        names |= {"out": outputs}
+        arguments = "x, weight, bias" if case.has_bias else "x, weight"
+        arguments += "".join(f", {name}={size}" for name, size in sizes.items())
+        arguments += ", out=out" if mode == "mapped" else ""
+        return Prepared({"": f"norm({arguments})"}, names, lambda: [outputs[0] if several else outputs])
+    names |= {"dy": (given.dy, *(None for _ in outputs[1:])) if several else given.dy, "ctx": ctx}
+    gradients = norm.backward(names["dy"], ctx)
+    if mode == "mapped":
+        gradients = gradients._replace(x=aligned(given.x.shape, given.x.dtype))
+        norm.backward(names["dy"], ctx, out=gradients)
+    names |= {"gradients": gradients}
+    out = ", out=gradients" if mode == "mapped" else ""
+    return Prepared({"": f"norm.backward(dy, ctx{out})"}, names, lambda: list(gradients))
+
+
+def _digest(package: Path) -> str:
+    """The first digits of the SHA-256 of the package's Python files and its templates."""
+    folders = [package, package.parent / "templates"] if not (package / "templates").is_dir() else [package]
+    total = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            total.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()[:12]

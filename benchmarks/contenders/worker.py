@@ -1,0 +1,120 @@
+"""A contender's process: reads requests from stdin, one JSON a line, and answers on stdout.
+
+``{"do": "start", "contender", "threads"}``   versions by name
+``{"do": "prepare", "case", "mode"}``         the statements, and samples of the results
+``{"do": "measure", "seconds"}``              microseconds by variant: the median of timings over so long
+``{"do": "release"}``                         the arrays are given back
+
+An answer is ``{"ok": ...}``, ``{"not offered": reason}`` or ``{"failed": reason}``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import signal
+import statistics
+import sys
+import timeit
+from collections.abc import Callable
+from typing import IO, Any
+
+import numpy as np
+
+from .. import grid
+from . import MODULES, NotOffered, Prepared
+
+#: So long a timing takes at least, that the clock (25 ns) and the statement around it do not matter.
+_SHORTEST_S = 100e-6
+#: Timings of a measurement.
+_MOST, _LEAST = 50, 3
+#: Values of each result that are compared between contenders.
+_SAMPLES = 64
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """What the requests act on."""
+
+    def __init__(self) -> None:
+        self.module: Any = None
+        self.timers: dict[str, tuple[timeit.Timer, int]] = {}
+        self.prepared: Prepared | None = None
+
+    def start(self, contender: str, threads: int) -> dict[str, str]:
+        """Import the contender."""
+        self.module = importlib.import_module(f".{MODULES[contender]}", __package__)
+        versions: dict[str, str] = self.module.start(threads)
+        return {"python": sys.version.split()[0], **versions}
+
+    def prepare(self, case: dict[str, Any], mode: str) -> dict[str, Any]:
+        """Make everything, run every variant, and see how long it takes."""
+        self.release()
+        self.prepared = prepared = self.module.prepare(grid.from_json(case), mode)
+        for name, statement in prepared.variants.items():
+            timer = timeit.Timer(statement, globals=dict(prepared.names))
+            timer.timeit(1)
+            once = max(min(timer.repeat(3, 1)), 1e-9)
+            number = max(1, round(_SHORTEST_S / once))
+            # One call alone says little about calls of a microsecond.
+            once = max(timer.timeit(number) / number, 1e-9)
+            self.timers[name] = (timer, max(1, round(_SHORTEST_S / once)))
+        return {"statements": dict(prepared.variants), "samples": [_samples(a) for a in prepared.results()]}
+
+    def measure(self, seconds: float) -> dict[str, float]:
+        """The median of some timings of every variant, the first, which warms caches up, left out."""
+        assert self.prepared is not None
+        return {
+            name: _median_us(timer, number, seconds / len(self.timers)) / self.prepared.repeats
+            for name, (timer, number) in self.timers.items()
+        }
+
+    def release(self) -> None:
+        """Forget the arrays."""
+        self.prepared, self.timers = None, {}
+        gc.collect()
+
+
+def _median_us(timer: timeit.Timer, number: int, seconds: float) -> float:
+    spent = timer.timeit(number)
+    times: list[float] = []
+    while len(times) < _LEAST or (len(times) < _MOST and spent < seconds):
+        times.append(timer.timeit(number))
+        spent += times[-1]
+    return statistics.median(times) / number * 1e6
+
+
+def _samples(array: Any) -> list[float]:
+    flat = np.asarray(array).reshape(-1)
+    return [float(flat[at]) for at in np.linspace(0, flat.size - 1, min(flat.size, _SAMPLES)).astype(int)]
+
+
+def main() -> None:
+    """Answer until stdin ends."""
+    # An interrupt is for the driver, which ends its workers; if it is killed, so are they.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # What libraries print belongs on stderr.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    worker = Worker()
+    for line in sys.stdin:
+        request: dict[str, Any] = json.loads(line)
+        action: Callable[..., Any] = getattr(worker, request.pop("do"))
+        _answer(answers, action, request)
+
+
+def _answer(answers: IO[str], action: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    try:
+        answer = {"ok": action(**arguments)}
+    except NotOffered as reason:
+        answer = {"not offered": str(reason)}
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        answer = {"failed": f"{type(error).__name__}: {lines[0]}"[:300]}
+    answers.write(json.dumps(answer) + "\n")

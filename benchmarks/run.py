@@ -1,0 +1,160 @@
+"""Rounds: every contender prepares the case, then all are measured in turn, again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from .grid import Case
+from .processes import Contender, Gone, Process, start
+from .store import Cell, Results
+
+#: A contender whose process ended so often has had its chances.
+_STARTS = 4
+
+#: Results of two contenders agree if they differ by no more than this times the largest value, by the
+#: significant bits of the dtype; sums over a million rows in float32 differ by 1e-5 of themselves.
+_AGREEMENT = {"float64": 1e-5, "float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+
+
+@dataclass
+class Pool:
+    """The processes of all contenders for one number of threads and one mode."""
+
+    contenders: Sequence[Contender]
+    threads: int
+    mode: str
+    running: dict[str, Process] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    starts: dict[str, int] = field(default_factory=dict)
+
+    def get(self, contender: Contender) -> Process | None:
+        """Its process, started if there is none; None if it cannot be, for the reason in ``absent``."""
+        name = contender.name
+        if name in self.absent:
+            return None
+        if name not in self.running:
+            if self.starts.get(name, 0) >= _STARTS:
+                self.absent[name] = f"failed: its process ended {_STARTS} times"
+                return None
+            self.starts[name] = self.starts.get(name, 0) + 1
+            started = start(contender, self.threads, self.mode)
+            if isinstance(started, str):
+                self.absent[name] = started
+                return None
+            self.running[name] = started
+        return self.running[name]
+
+    def drop(self, name: str) -> None:
+        """End a process; the next case gets a new one."""
+        self.running.pop(name).close()
+
+    def close(self) -> None:
+        """End all processes."""
+        for name in list(self.running):
+            self.drop(name)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much to measure: rounds of so many seconds for each contender; none only prepares."""
+
+    rounds: int
+    seconds: float
+
+
+def run(
+    results: Results,
+    cases: Sequence[Case],
+    contenders: Sequence[Contender],
+    threads: int,
+    mode: str,
+    settings: Settings,
+    advance: Callable[[str], None],
+    keep: Callable[[], None],
+) -> None:
+    """Measure the cases with one number of threads in one mode, calling ``keep`` after each.
+
+    ``advance`` is told what comes next, once for each case. Interrupted, it leaves what is complete.
+    """
+    pool = Pool(contenders, threads, mode)
+    try:
+        for case in cases:
+            advance(f"{case.label} {case.phase}")
+            cell = results.cell(case, threads, mode)
+            try:
+                _measure(cell, pool, settings)
+            finally:
+                keep()
+    finally:
+        pool.close()
+
+
+def _measure(cell: Cell, pool: Pool, settings: Settings) -> None:
+    ready = _prepare(cell, pool)
+    for index in range(settings.rounds):
+        times: dict[str, dict[str, float]] = {}
+        # Nobody always follows the same neighbour.
+        shift = (cell.rounds + index) % max(1, len(ready))
+        for name in [*ready[shift:], *ready[:shift]]:
+            try:
+                answer = pool.running[name].ask("measure", seconds=settings.seconds)
+            except Gone as gone:
+                answer = {"failed": str(gone)}
+                pool.drop(name)
+            if "ok" in answer:
+                times[name] = answer["ok"]
+            else:
+                cell.refuse(name, f"failed: {answer['failed']}")
+                ready = [other for other in ready if other != name]
+        cell.add_round({name: times[name] for name in sorted(times, key=list(cell.versions).index)})
+    for name in ready:
+        try:
+            pool.running[name].ask("release")
+        except Gone:
+            pool.drop(name)
+
+
+def _prepare(cell: Cell, pool: Pool) -> list[str]:
+    """The contenders that are ready for the case, and whose results agree with those of the first."""
+    ready: list[str] = []
+    reference: list[list[float]] = []
+    witness = ""
+    for contender in pool.contenders:
+        name = contender.name
+        process = pool.get(contender)
+        if process is None:
+            cell.refuse(name, pool.absent[name])
+            continue
+        try:
+            answer = process.ask("prepare", case=cell.case.as_json(), mode=cell.mode)
+        except Gone as gone:
+            answer = {"failed": str(gone)}
+            pool.drop(name)
+        if "ok" not in answer:
+            [(what, reason)] = answer.items()
+            cell.refuse(name, f"{what}: {reason}")
+            continue
+        samples = answer["ok"]["samples"]
+        if not reference and samples:
+            reference, witness = samples, name
+        wrong = _difference(samples, reference, _AGREEMENT[cell.case.dtype])
+        if wrong is not None:
+            cell.refuse(name, f"failed: its {wrong} differs from that of {witness}")
+            continue
+        cell.admit(name, process.versions, answer["ok"]["statements"])
+        ready.append(name)
+    return ready
+
+
+def _difference(
+    samples: Sequence[Sequence[float]], reference: Sequence[Sequence[float]], agreement: float
+) -> str | None:
+    """Which result differs; None if all agree. The copy has none."""
+    names = ("result", "gradient of the weight", "gradient of the bias")
+    for name, got, expected in zip(names, samples, reference, strict=False):
+        scale = max(map(abs, expected), default=0.0)
+        near = (abs(a - b) <= agreement * max(scale, 1e-30) for a, b in zip(got, expected, strict=True))
+        if len(got) != len(expected) or not all(near):
+            return name
+    return None

@@ -1,0 +1,166 @@
+"""Results as JSON: one cell for each case, number of threads and mode, with the number of every round.
+
+A run adds its rounds to the cells that are there. All series of a cell count the same rounds, so that the
+contenders of one round can be compared; a contender that had no part in a round has None there. Rounds of
+another version of a contender (for lncompile: other sources) are dropped when a new one is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import stats
+from .grid import Case, from_json
+
+FORMAT = 1
+
+Versions = dict[str, str]
+
+
+class NotResults(ValueError):
+    """A file that is no results of this program."""
+
+
+@dataclass
+class Cell:
+    """What is known about one case with so many threads in one mode.
+
+    ``times`` are microseconds by contender and variant; ``absent`` says why a contender has none;
+    ``versions`` and ``statements`` tell what was measured.
+    """
+
+    case: Case
+    threads: int
+    mode: str
+    rounds: int = 0
+    times: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, Versions] = field(default_factory=dict)
+    statements: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def admit(self, contender: str, versions: Versions, statements: dict[str, str]) -> None:
+        """A contender is about to be measured."""
+        if self.versions.get(contender) != versions:
+            self.times.pop(contender, None)
+        self.absent.pop(contender, None)
+        self.versions[contender] = versions
+        self.statements[contender] = statements
+
+    def refuse(self, contender: str, reason: str) -> None:
+        """A contender cannot be measured now; what was measured before stays where it is of use."""
+        self.absent[contender] = reason
+
+    def add_round(self, times: Mapping[str, Mapping[str, float]]) -> None:
+        """The numbers of one round by contender and variant."""
+        for contender, variants in times.items():
+            known = self.times.setdefault(contender, {})
+            for variant, value in variants.items():
+                series = known.setdefault(variant, [])
+                series += [None] * (self.rounds - len(series))
+                series.append(float(f"{value:.5g}"))
+        self.rounds += 1
+
+    def series(self, contender: str) -> stats.Series:
+        """The rounds of the contender's best variant; empty if there are none."""
+        variants = self.times.get(contender, {})
+        name = stats.best(variants)
+        return [] if name is None else variants[name]
+
+    def time(self, contender: str) -> stats.Spread | None:
+        """Microseconds of the best variant."""
+        return stats.spread(self.series(contender))
+
+    def ratio(self, contender: str, to: str) -> stats.Spread | None:
+        """The time of one contender over that of another."""
+        return stats.ratio(self.series(contender), self.series(to))
+
+    def as_json(self) -> dict[str, Any]:
+        """As a mapping that :func:`load` reads."""
+        return {
+            **self.case.as_json(),
+            "threads": self.threads,
+            "mode": self.mode,
+            "rounds": self.rounds,
+            "times": self.times,
+            "absent": self.absent,
+            "versions": self.versions,
+            "statements": self.statements,
+        }
+
+
+@dataclass
+class Results:
+    """All cells of a machine, and what else was measured there."""
+
+    machine: dict[str, Any]
+    cells: list[Cell] = field(default_factory=list)
+    startup: dict[str, Any] = field(default_factory=dict)
+    growth: dict[str, Any] = field(default_factory=dict)
+
+    def cell(self, case: Case, threads: int, mode: str) -> Cell:
+        """The cell, new if there is none yet."""
+        for cell in self.cells:
+            if (cell.case, cell.threads, cell.mode) == (case, threads, mode):
+                return cell
+        self.cells.append(Cell(case, threads, mode))
+        return self.cells[-1]
+
+    def contenders(self) -> list[str]:
+        """Everyone who has times or a reason for having none, in the order of appearance."""
+        return list(dict.fromkeys(name for cell in self.cells for name in (*cell.times, *cell.absent)))
+
+
+def load(path: Path) -> Results:
+    """The results in a file.
+
+    Raises:
+        OSError: it cannot be read.
+        NotResults: it holds something else.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise NotResults(f"{path}: expected results of format {FORMAT}; got {data['format']!r}")
+        cells = [
+            Cell(
+                from_json(cell),
+                *(cell[name] for name in ("threads", "mode", "rounds", "times", "absent")),
+                cell["versions"],
+                cell["statements"],
+            )
+            for cell in data["cells"]
+        ]
+        return Results(data["machine"], cells, data["startup"], data["growth"])
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, NotResults):
+            raise
+        raise NotResults(f"{path}: expected results of lncompile bench ({error!r})") from error
+
+
+def dumps(results: Results) -> str:
+    """The text of the file: a line for each cell, so that versions can be compared."""
+    lines = ",\n  ".join(json.dumps(cell.as_json(), ensure_ascii=False) for cell in results.cells)
+    head = {
+        "format": FORMAT,
+        "machine": results.machine,
+        "startup": results.startup,
+        "growth": results.growth,
+    }
+    text = json.dumps(head, indent=1, ensure_ascii=False)
+    return f'{text[:-2]},\n "cells": [\n  {lines}\n ]\n}}\n'
+
+
+def save(results: Results, path: Path) -> None:
+    """Write the file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(dumps(results), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,85 @@
+"""The results on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+
+from .stats import Spread
+from .store import Cell, Results
+
+OURS = "lncompile"
+LIMIT = "limit"
+
+MODE_TEXT = {
+    "mapped": "results into memory that is mapped already",
+    "called": "as users call it, results in new arrays",
+}
+
+
+def show(console: Console, results: Results, cells: Iterable[Cell] | None = None) -> None:
+    """A table for each mode and number of threads, then who was absent, and why."""
+    wanted = list(results.cells if cells is None else cells)
+    groups = dict.fromkeys((cell.mode, cell.threads) for cell in wanted)
+    for mode, threads in groups:
+        chosen = [cell for cell in wanted if (cell.mode, cell.threads) == (mode, threads)]
+        console.print(_table(chosen, f"{MODE_TEXT[mode]}, {threads} thread{'s' * (threads > 1)}"))
+    _absences(console, wanted)
+
+
+def _table(cells: list[Cell], title: str) -> Table:
+    others = [
+        name
+        for name in dict.fromkeys(name for cell in cells for name in (*cell.times, *cell.absent))
+        if name not in (OURS, LIMIT)
+    ]
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("case", no_wrap=True)
+    table.add_column("MiB", justify="right")
+    for heading in ("copy µs", f"{OURS} µs", "over copy", *(f"{name} is slower" for name in others)):
+        table.add_column(heading, justify="right", no_wrap="µs" in heading)
+    for cell in cells:
+        ours = cell.time(OURS)
+        limit = cell.time(LIMIT)
+        table.add_row(
+            f"{cell.case.label} {cell.case.phase}",
+            f"{cell.case.bytes / 2**20:.3g}",
+            "" if limit is None else number(limit.median),
+            _absent(cell, OURS) if ours is None else f"{number(ours.median)} {between(ours)}",
+            _ratio(cell.ratio(OURS, LIMIT)),
+            *(_ratio(cell.ratio(name, OURS)) or _absent(cell, name) for name in others),
+        )
+    return table
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def between(spread: Spread) -> str:
+    """The least and the largest, in brackets."""
+    return f"({number(spread.least)}–{number(spread.largest)})"
+
+
+def _ratio(ratio: Spread | None) -> str:
+    if ratio is None:
+        return ""
+    return f"{'' if ratio.paired else '~'}{ratio.median:.2f}"
+
+
+def _absent(cell: Cell, name: str) -> str:
+    return cell.absent.get(name, "").partition(":")[0]
+
+
+def _absences(console: Console, cells: list[Cell]) -> None:
+    """Every reason once, with the number of cells that it concerns."""
+    reasons: dict[tuple[str, str], int] = {}
+    for cell in cells:
+        for name, reason in cell.absent.items():
+            reasons[name, reason] = reasons.get((name, reason), 0) + 1
+    for (name, reason), count in reasons.items():
+        cells_text = "all cells" if count == len(cells) else f"{count} cell{'s' * (count > 1)}"
+        console.print(f"{name}, {cells_text}: {reason}", markup=False, soft_wrap=True)
