@@ -1,5 +1,5 @@
 """``python -m benchmarks`` in a checkout."""
 
-from .command import main
+from .commands import main
 
 main()

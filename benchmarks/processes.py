@@ -42,8 +42,8 @@ main()
 #: torch.compile takes up to a minute for a shape that its cache does not have.
 PATIENCE_S = 300.0
 
-#: What frees memory stays with the process, in pages as large as NumPy's: the next result is written to memory
-#: that is mapped already. Without these, glibc maps large results anew on every call.
+#: Memory that is freed stays with the process, in pages as large as NumPy's: the next result is written to
+#: memory that is mapped already. Without these, glibc maps large results anew on every call.
 _KEEPS_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
@@ -82,7 +82,7 @@ class Process:
     versions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._pending = b""
         cpus = ",".join(map(str, cores(self.threads)))
         self._process = subprocess.Popen(

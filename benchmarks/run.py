@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -71,23 +72,32 @@ def run(
     mode: str,
     settings: Settings,
     advance: Callable[[str], None],
+    where: str,
     keep: Callable[[], None],
-) -> None:
+    deadline: float | None = None,
+) -> int:
     """Measure the cases with one number of threads in one mode, calling ``keep`` after each.
 
-    ``advance`` is told what comes next, once for each case. Interrupted, it leaves what is complete.
+    ``advance`` is told what comes next, ``where`` in front, once for each case. No case is begun after
+    ``deadline`` (of the monotonic clock). Returns the number of cases that were measured; interrupted, it
+    leaves what is complete.
     """
     pool = Pool(contenders, threads, mode)
+    done = 0
     try:
         for case in cases:
-            advance(f"{case.label} {case.phase}")
+            if deadline is not None and time.monotonic() > deadline:
+                break
+            advance(f"{where}: {case.label} {case.phase}")
             cell = results.cell(case, threads, mode)
             try:
                 _measure(cell, pool, settings)
             finally:
                 keep()
+            done += 1
     finally:
         pool.close()
+    return done
 
 
 def _measure(cell: Cell, pool: Pool, settings: Settings) -> None:

@@ -21,12 +21,15 @@ FORMAT = 1
 
 Versions = dict[str, str]
 
+#: Of a cell in the file, beside those of its case.
+_CELL_FIELDS = ("threads", "mode", "rounds", "times", "absent", "versions", "statements")
+
 
 class NotResults(ValueError):
     """A file that is no results of this program."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Cell:
     """What is known about one case with so many threads in one mode.
 
@@ -83,13 +86,7 @@ class Cell:
         """As a mapping that :func:`load` reads."""
         return {
             **self.case.as_json(),
-            "threads": self.threads,
-            "mode": self.mode,
-            "rounds": self.rounds,
-            "times": self.times,
-            "absent": self.absent,
-            "versions": self.versions,
-            "statements": self.statements,
+            **{name: getattr(self, name) for name in _CELL_FIELDS},
         }
 
 
@@ -100,19 +97,20 @@ class Results:
     machine: dict[str, Any]
     cells: list[Cell] = field(default_factory=list)
     startup: dict[str, Any] = field(default_factory=dict)
-    growth: dict[str, Any] = field(default_factory=dict)
+    memory: list[dict[str, Any]] = field(default_factory=list)
 
     def cell(self, case: Case, threads: int, mode: str) -> Cell:
         """The cell, new if there is none yet."""
-        for cell in self.cells:
-            if (cell.case, cell.threads, cell.mode) == (case, threads, mode):
-                return cell
-        self.cells.append(Cell(case, threads, mode))
-        return self.cells[-1]
+        found = self.find(case, threads, mode)
+        if found is None:
+            found = Cell(case, threads, mode)
+            self.cells.append(found)
+        return found
 
-    def contenders(self) -> list[str]:
-        """Everyone who has times or a reason for having none, in the order of appearance."""
-        return list(dict.fromkeys(name for cell in self.cells for name in (*cell.times, *cell.absent)))
+    def find(self, case: Case, threads: int, mode: str) -> Cell | None:
+        """The cell, None if there is none yet."""
+        wanted = (case, threads, mode)
+        return next((cell for cell in self.cells if (cell.case, cell.threads, cell.mode) == wanted), None)
 
 
 def load(path: Path) -> Results:
@@ -127,15 +125,10 @@ def load(path: Path) -> Results:
         if data["format"] != FORMAT:
             raise NotResults(f"{path}: expected results of format {FORMAT}; got {data['format']!r}")
         cells = [
-            Cell(
-                from_json(cell),
-                *(cell[name] for name in ("threads", "mode", "rounds", "times", "absent")),
-                cell["versions"],
-                cell["statements"],
-            )
+            Cell(case=from_json(cell), **{name: cell[name] for name in _CELL_FIELDS})
             for cell in data["cells"]
         ]
-        return Results(data["machine"], cells, data["startup"], data["growth"])
+        return Results(data["machine"], cells, data["startup"], data["memory"])
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, NotResults):
             raise
@@ -149,7 +142,7 @@ def dumps(results: Results) -> str:
         "format": FORMAT,
         "machine": results.machine,
         "startup": results.startup,
-        "growth": results.growth,
+        "memory": results.memory,
     }
     text = json.dumps(head, indent=1, ensure_ascii=False)
     return f'{text[:-2]},\n "cells": [\n  {lines}\n ]\n}}\n'

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .stats import Spread
-from .store import Cell, Results
+from .store import Cell
 
 OURS = "lncompile"
 LIMIT = "limit"
@@ -19,9 +19,9 @@ MODE_TEXT = {
 }
 
 
-def show(console: Console, results: Results, cells: Iterable[Cell] | None = None) -> None:
+def show(console: Console, cells: Iterable[Cell]) -> None:
     """A table for each mode and number of threads, then who was absent, and why."""
-    wanted = list(results.cells if cells is None else cells)
+    wanted = list(cells)
     groups = dict.fromkeys((cell.mode, cell.threads) for cell in wanted)
     for mode, threads in groups:
         chosen = [cell for cell in wanted if (cell.mode, cell.threads) == (mode, threads)]

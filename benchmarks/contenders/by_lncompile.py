@@ -34,12 +34,7 @@ def start(threads: int) -> dict[str, str]:
 
 def prepare(case: Case, mode: str) -> Prepared:
     """The case as a call of the norm."""
-    import lncompile
-
-    norm = getattr(lncompile, case.norm)
-    if case.layout == "last":
-        norm = norm.over(_LAST[case.norm])
-    sizes = {"g": GROUPS} if case.norm == "group_norm" else {}
+    norm, sizes = _norm(case)
     given = arrays(case, mode)
     inputs = (given.x, *given.parameters)
     names: dict[str, Any] = {"norm": norm, "x": given.x, "weight": given.weight, "bias": given.bias}
@@ -63,6 +58,33 @@ def prepare(case: Case, mode: str) -> Prepared:
     names |= {"gradients": gradients}
     out = ", out=gradients" if mode == "mapped" else ""
     return Prepared({"": f"norm.backward(dy, ctx{out})"}, names, lambda: list(gradients))
+
+
+def memory(case: Case) -> dict[str, int]:
+    """Bytes of x, of the arrays that the forward keeps for the backward, and of the phase's workspaces."""
+    from lncompile.buffers import allocator, with_role
+
+    norm, sizes = _norm(case)
+    given = arrays(case, "called")
+    _, ctx = norm.forward(given.x, *given.parameters, **sizes)
+    offered = ctx.kernel.interface
+    phase = offered.forward if case.phase == "forward" else offered.backward
+    workspaces = allocator(phase, with_role(phase, "workspace"))(given.x)
+    return {
+        "x": given.x.nbytes,
+        "saved": sum(array.nbytes for array in ctx.saved if array is not None),
+        "workspace": sum(array.nbytes for array in workspaces),
+    }
+
+
+def _norm(case: Case) -> tuple[Any, dict[str, int]]:
+    """The norm on the case's layout, and the sizes that calls give by name."""
+    import lncompile
+
+    norm = getattr(lncompile, case.norm)
+    if case.layout == "last":
+        norm = norm.over(_LAST[case.norm])
+    return norm, {"g": GROUPS} if case.norm == "group_norm" else {}
 
 
 def _digest(package: Path) -> str:

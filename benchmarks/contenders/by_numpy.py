@@ -34,7 +34,7 @@ def prepare(case: Case, mode: str) -> Prepared:
 
     def forward() -> Array:
         centred_x, rstd = statistics()
-        y = np.multiply(centred_x, rstd, out=out)
+        y: Array = np.multiply(centred_x, rstd, out=out)
         y *= parameters[0]
         if len(parameters) > 1:
             y += parameters[1]

@@ -33,17 +33,11 @@ def prepare_with(case: Case, mode: str, wrap: Callable[[Function], Function]) ->
     import torch
 
     given = arrays(case, mode)
-    x, weight, bias = (None if a is None else _tensor(a) for a in (given.x, given.weight, given.bias))
+    leaves = [_tensor(array) for array in (given.x, *given.parameters)]
     if case.layout == "last":
-        x = x.permute(0, 3, 1, 2)
-    leaves = [x, weight] if bias is None else [x, weight, bias]
-    names: dict[str, Any] = {
-        "f": wrap(_function(case)),
-        "torch": torch,
-        "x": x,
-        "weight": weight,
-        "bias": bias,
-    }
+        leaves[0] = leaves[0].permute(0, 3, 1, 2)
+    names: dict[str, Any] = {"f": wrap(_function(case)), "torch": torch}
+    names |= dict(zip(("x", "weight", "bias"), leaves, strict=False))
     arguments = "x, weight, bias" if case.has_bias else "x, weight"
     if case.phase == "forward":
         torch.set_grad_enabled(False)

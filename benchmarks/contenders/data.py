@@ -60,7 +60,8 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
     size = prod(shape) * dtype.itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     begin = -raw.ctypes.data % ALIGNMENT
-    return raw[begin : begin + size].view(dtype).reshape(shape)
+    made: Array = raw[begin : begin + size].view(dtype).reshape(shape)
+    return made
 
 
 def numpy_dtype(name: str) -> Any:

@@ -17,7 +17,7 @@ import llvmlite.binding as llvm
 VECTOR = 64
 #: Bytes of a turn; the length of arrays is rounded up to it.
 TURN = 4 * VECTOR
-#: Bytes that the loop's own prefetches are ahead: some 40 lines cover the latency of memory at one core's rate.
+#: Bytes that the loop's own prefetches are ahead: 40 lines cover the latency of memory at one core's rate.
 _AHEAD = 2560
 
 _OPENMP = ("libgomp.so.1", "libomp.so.5", "libomp.so", "libiomp5.so")

@@ -3,6 +3,7 @@
 ``{"do": "start", "contender", "threads"}``   versions by name
 ``{"do": "prepare", "case", "mode"}``         the statements, and samples of the results
 ``{"do": "measure", "seconds"}``              microseconds by variant: the median of timings over so long
+``{"do": "memory", "case"}``                  bytes beyond inputs and results; lncompile alone
 ``{"do": "release"}``                         the arrays are given back
 
 An answer is ``{"ok": ...}``, ``{"not offered": reason}`` or ``{"failed": reason}``.
@@ -31,6 +32,7 @@ from . import MODULES, NotOffered, Prepared
 _SHORTEST_S = 100e-6
 #: Timings of a measurement.
 _MOST, _LEAST = 50, 3
+_LONG_S = 0.1
 #: Values of each result that are compared between contenders.
 _SAMPLES = 64
 
@@ -66,12 +68,17 @@ class Worker:
         return {"statements": dict(prepared.variants), "samples": [_samples(a) for a in prepared.results()]}
 
     def measure(self, seconds: float) -> dict[str, float]:
-        """The median of some timings of every variant, the first, which warms caches up, left out."""
+        """Microseconds of every variant: the median of timings after a first one, which warms caches up."""
         assert self.prepared is not None
         return {
             name: _median_us(timer, number, seconds / len(self.timers)) / self.prepared.repeats
             for name, (timer, number) in self.timers.items()
         }
+
+    def memory(self, case: dict[str, Any]) -> dict[str, int]:
+        """Bytes that a case takes beside its inputs and results."""
+        found: dict[str, int] = self.module.memory(grid.from_json(case))
+        return found
 
     def release(self) -> None:
         """Forget the arrays."""
@@ -81,6 +88,9 @@ class Worker:
 
 def _median_us(timer: timeit.Timer, number: int, seconds: float) -> float:
     spent = timer.timeit(number)
+    # Where a call takes so long, nothing is left in any cache that the first could warm up.
+    if spent > _LONG_S:
+        return spent / number * 1e6
     times: list[float] = []
     while len(times) < _LEAST or (len(times) < _MOST and spent < seconds):
         times.append(timer.timeit(number))
