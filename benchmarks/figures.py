@@ -11,13 +11,27 @@ from .stats import Spread
 from .store import Cell, Results
 from .table import LIMIT, OURS, between, number
 
+#: Where a README says which results its figures are of, relative to itself.
+_SOURCE = re.compile(r"<!-- bench results: (\S+) -->")
 _MARKED = re.compile(r"(<!-- bench: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 _PEERS = ("numpy", *reach.PEERS)
 
 
 class Unknown(ValueError):
-    """A README asks for figures that there are not."""
+    """A README names no results, or asks for figures that there are not."""
+
+
+def source(text: str) -> str:
+    """The file of results that a README names, relative to the README.
+
+    Raises:
+        Unknown: it names none.
+    """
+    found = _SOURCE.search(text)
+    if found is None:
+        raise Unknown("expected a line `<!-- bench results: FILE -->`, which says what the figures are of")
+    return found[1]
 
 
 def fill(text: str, results: Results) -> str:

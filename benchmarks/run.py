@@ -102,10 +102,10 @@ def run(
 
 def _measure(cell: Cell, pool: Pool, settings: Settings) -> None:
     ready = _prepare(cell, pool)
-    for index in range(settings.rounds):
+    for _ in range(settings.rounds):
         times: dict[str, dict[str, float]] = {}
         # Nobody always follows the same neighbour.
-        shift = (cell.rounds + index) % max(1, len(ready))
+        shift = cell.rounds % max(1, len(ready))
         for name in [*ready[shift:], *ready[:shift]]:
             try:
                 answer = pool.running[name].ask("measure", seconds=settings.seconds)

@@ -77,9 +77,12 @@ def measure(contender: Contender, rounds: int, advance: Callable[[str], None]) -
 
 
 def _output(contender: Contender, program: str, settings: Mapping[str, str]) -> list[float]:
+    variables = environment(contender, 1, "called", os.environ | settings)
+    # An import from source is not what a second process pays.
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
         [contender.python, "-c", program],
-        env=environment(contender, 1, "called", os.environ | settings),
+        env=variables,
         capture_output=True,
         text=True,
         check=False,

@@ -22,7 +22,7 @@ FORMAT = 1
 Versions = dict[str, str]
 
 #: Of a cell in the file, beside those of its case.
-_CELL_FIELDS = ("threads", "mode", "rounds", "times", "absent", "versions", "statements")
+_CELL_FIELDS = ("threads", "mode", "rounds", "times", "absent")
 
 
 class NotResults(ValueError):
@@ -82,13 +82,6 @@ class Cell:
         """The time of one contender over that of another."""
         return stats.ratio(self.series(contender), self.series(to))
 
-    def as_json(self) -> dict[str, Any]:
-        """As a mapping that :func:`load` reads."""
-        return {
-            **self.case.as_json(),
-            **{name: getattr(self, name) for name in _CELL_FIELDS},
-        }
-
 
 @dataclass
 class Results:
@@ -125,27 +118,56 @@ def load(path: Path) -> Results:
         if data["format"] != FORMAT:
             raise NotResults(f"{path}: expected results of format {FORMAT}; got {data['format']!r}")
         cells = [
-            Cell(case=from_json(cell), **{name: cell[name] for name in _CELL_FIELDS})
+            Cell(
+                case=from_json(cell),
+                **{name: cell[name] for name in _CELL_FIELDS},
+                **{
+                    name: {contender: data[name][at] for contender, at in cell[name].items()}
+                    for name in ("versions", "statements")
+                },
+            )
             for cell in data["cells"]
         ]
         return Results(data["machine"], cells, data["startup"], data["memory"])
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, NotResults):
-            raise
+    except NotResults:
+        raise
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise NotResults(f"{path}: expected results of lncompile bench ({error!r})") from error
 
 
 def dumps(results: Results) -> str:
-    """The text of the file: a line for each cell, so that versions can be compared."""
-    lines = ",\n  ".join(json.dumps(cell.as_json(), ensure_ascii=False) for cell in results.cells)
+    """The text of the file: a line for each cell, so that two files can be compared.
+
+    Versions and statements, which most cells share, are in lists that cells have indices into.
+    """
+    versions: list[Versions] = []
+    statements: list[dict[str, str]] = []
+    cells = [
+        {
+            **cell.case.as_json(),
+            **{name: getattr(cell, name) for name in _CELL_FIELDS},
+            "versions": {name: _index(versions, found) for name, found in cell.versions.items()},
+            "statements": {name: _index(statements, found) for name, found in cell.statements.items()},
+        }
+        for cell in results.cells
+    ]
     head = {
         "format": FORMAT,
         "machine": results.machine,
         "startup": results.startup,
         "memory": results.memory,
+        "versions": versions,
+        "statements": statements,
     }
     text = json.dumps(head, indent=1, ensure_ascii=False)
+    lines = ",\n  ".join(json.dumps(cell, ensure_ascii=False) for cell in cells)
     return f'{text[:-2]},\n "cells": [\n  {lines}\n ]\n}}\n'
+
+
+def _index(table: list[dict[str, str]], value: dict[str, str]) -> int:
+    if value not in table:
+        table.append(value)
+    return table.index(value)
 
 
 def save(results: Results, path: Path) -> None:

@@ -15,6 +15,9 @@ from ..run import Settings, run
 from . import options
 from .report import draw_growth
 
+#: Few and many rows, few and many features.
+MEMORY_SHAPES = [(1, 64), (64, 1024), (4096, 1024), (32768, 1024), (64, 65536), (1000000, 8)]
+
 
 @click.command()
 @click.option("--norm", type=click.Choice(grids.ROW_NORMS), default="layer_norm", show_default=True)
@@ -84,8 +87,9 @@ def growth(
 
 
 def _memory_cases(norm: str, dtype: str) -> list[grids.Case]:
-    shapes = ((1, 64), (64, 1024), (4096, 1024), (32768, 1024), (64, 65536), (1000000, 8))
-    return [grids.Case(norm, shape, "rows", dtype, phase) for shape in shapes for phase in grids.PHASES]
+    return [
+        grids.Case(norm, shape, "rows", dtype, phase) for shape in MEMORY_SHAPES for phase in grids.PHASES
+    ]
 
 
 def show(console: Console, cells: Sequence[store.Cell]) -> None:

@@ -1,4 +1,4 @@
-"""``python -m benchmarks readme``: the README's figures, made from the results."""
+"""``python -m benchmarks readme``: the README's figures, made from the results that it names."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ _README = Path(__file__).parent.parent.parent / "README.md"
 
 
 @click.command()
-@click.option(
-    "--file", "readme", type=click.Path(path_type=Path, dir_okay=False), help="Else that of the checkout."
-)
 @click.option("--check", is_flag=True, help="Change nothing; exit code 1 if figures differ.")
-@options.json_option
-@options.out_option
-def readme(readme: Path | None, check: bool, path: Path | None, out: Path | None) -> None:
-    """Make the README's figures anew, between `<!-- bench: NAME -->` and `<!-- end -->`."""
-    file = readme or _README
-    results = options.existing(options.destination(out, path, "bench.json"))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default=_README)
+def readme(check: bool, file: Path) -> None:
+    """Make the figures of FILE (the README of the checkout) anew.
+
+    They stand between `<!-- bench: NAME -->` and `<!-- end -->`; `<!-- bench results: PATH -->` says what
+    they are made from.
+    """
     try:
         before = file.read_text(encoding="utf-8")
+        results = options.existing(file.parent / figures.source(before))
         after = figures.fill(before, results)
     except figures.Unknown as error:
         raise click.ClickException(f"{file}: {error}") from error
