@@ -1,14 +1,12 @@
 """lncompile side by side with a copy of the same bytes and with other libraries.
 
-``lncompile bench`` runs this; so does ``python -m benchmarks`` in a checkout. In data's order:
+``lncompile bench`` runs this; so does ``python -m benchmarks`` in a checkout. In the order of the data:
 
 ``grid``        the cells: a norm on a shape, forward or backward
 ``contenders``  one module a contender, each run in processes of its own by ``contenders.worker``
-``processes``   those processes, as the driver sees them
-``run``         rounds that alternate between contenders
-``store``       the results as JSON; runs add to what is there
-``stats``       medians, spreads, ratios to the limit
-``table``, ``plots``, ``reach``, ``readme``   what is made of the JSON
-``growth``, ``startup``   time against sizes; what a process pays once
-``command``     the command line
+``rounds``      those processes as the driver sees them, rounds, results as JSON
+``shown``       tables, plots, lines of reach, growth, the README's figures
+``commands``    the command line
+
+``NOTES.md`` says how all of it is measured.
 """

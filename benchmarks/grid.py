@@ -38,7 +38,11 @@ PHASES = ("forward", "backward")
 
 #: ``mapped``: results go to memory that the process has touched before, by ``out=`` or by an allocator that
 #: gives nothing back to the system. ``called``: as users call it, ``y = norm(x, weight, bias)``.
-MODES = ("mapped", "called")
+MODE_TEXT = {
+    "mapped": "results into memory that is mapped already",
+    "called": "as users call it, results in new arrays",
+}
+MODES = tuple(MODE_TEXT)
 
 Layout = Literal["rows", "first", "last"]
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import processes, run, store
 from benchmarks.commands import bench
 from benchmarks.grid import Case, cases
-from benchmarks.processes import Contender, Gone
-from benchmarks.store import Results
+from benchmarks.rounds import processes, run, store
+from benchmarks.rounds.processes import Contender, Gone
+from benchmarks.rounds.store import Results
 from lncompile.cli import main
 
 CASE = Case("layer_norm", (4, 8), "rows", "float32", "forward")

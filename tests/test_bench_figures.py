@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from benchmarks import figures, growth, machine, memory, reach, stats, store, table
 from benchmarks.commands import bench
 from benchmarks.grid import Case
-from benchmarks.stats import Spread
-from benchmarks.store import Cell, Results
+from benchmarks.rounds import machine, memory, stats, store
+from benchmarks.rounds.stats import Spread
+from benchmarks.rounds.store import Cell, Results
+from benchmarks.shown import figures, growth, reach, table
 
 ROOT = Path(__file__).parent.parent
 MACHINE = {
@@ -251,7 +252,7 @@ def test_the_readme_has_the_figures_of_the_results() -> None:
 
 def test_plots(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from benchmarks import plots
+    from benchmarks.shown import plots
 
     cells = [
         *line([1.0, 2.0, 4.0]),

@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from .. import grid as grids
-from .. import reach, store, table
-from ..contenders import MODULES
-from ..run import Settings, run
+from ..contenders import MODULES, OURS
+from ..rounds import store
+from ..rounds.run import Settings, run
+from ..shown import reach, table
 from . import options
 from .report import draw
 
@@ -135,8 +136,8 @@ def _is_done(results: store.Results, case: grids.Case, group: tuple[str, int], r
     cell = results.find(case, group[1], group[0])
     if cell is None:
         return False
-    ours = cell.time(table.OURS)
-    return (ours is not None and ours.rounds >= rounds) or table.OURS in cell.absent
+    ours = cell.time(OURS)
+    return (ours is not None and ours.rounds >= rounds) or OURS in cell.absent
 
 
 def _show(

@@ -9,9 +9,9 @@ import click
 from rich.console import Console
 
 from .. import grid as grids
-from .. import growth as growths
-from .. import memory, store
-from ..run import Settings, run
+from ..rounds import memory, store
+from ..rounds.run import Settings, run
+from ..shown import growth as growths
 from . import options
 from .report import draw_growth
 

@@ -14,9 +14,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .. import machine, store
 from ..contenders import MODULES
-from ..processes import Contender, all_threads
+from ..rounds import machine, store
+from ..rounds.processes import Contender, all_threads
 
 _FOLDER = Path(__file__).parent.parent
 

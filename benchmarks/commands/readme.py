@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .. import figures
+from ..shown import figures
 from . import options
 
 _README = Path(__file__).parent.parent.parent / "README.md"

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from .. import reach, store, table
+from ..rounds import store
+from ..shown import reach, table
 from . import options
 
 
@@ -41,7 +42,7 @@ def draw_growth(results: store.Results, folder: Path) -> None:
 
 def _draw(made_by: Callable[[Any], Iterable[Path]]) -> None:
     try:
-        from .. import plots
+        from ..shown import plots
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from .. import reach, store
-from .. import startup as startups
+from ..rounds import startup as startups
+from ..rounds import store
+from ..shown import reach
 from . import options
 
 

@@ -11,10 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+OURS = "lncompile"
+LIMIT = "limit"
+
 #: Name of the contender, and of its module.
 MODULES = {
-    "lncompile": "by_lncompile",
-    "limit": "by_copy",
+    OURS: "by_lncompile",
+    LIMIT: "by_copy",
     "numpy": "by_numpy",
     "torch": "by_torch",
     "torch.compile": "by_torch_compile",
@@ -23,7 +26,7 @@ MODULES = {
 }
 
 #: The package without which a contender is missing.
-PACKAGES = {"limit": "llvmlite", "torch.compile": "torch"}
+PACKAGES = {LIMIT: "llvmlite", "torch.compile": "torch"}
 
 
 class NotOffered(Exception):

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from .stats import Spread, geometric_mean
-from .store import Cell, Results
-from .table import LIMIT, MODE_TEXT, OURS, number
+from ..contenders import LIMIT, OURS
+from ..grid import MODE_TEXT
+from ..rounds.stats import Spread, geometric_mean
+from ..rounds.store import Cell, Results
+from .table import number
 
 _KIB, _MIB = 1 << 10, 1 << 20
 

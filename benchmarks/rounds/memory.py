@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .grid import Case
+from ..grid import Case
 from .processes import Contender, Gone, start
 
 

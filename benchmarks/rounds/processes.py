@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .contenders import PACKAGES
+from ..contenders import PACKAGES
 
-_FOLDER = Path(__file__).parent
+_FOLDER = Path(__file__).parent.parent
 
 # The package is loaded from its folder, wherever that is, and nothing else of there can be imported.
 _BOOTSTRAP = """

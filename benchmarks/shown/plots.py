@@ -12,10 +12,11 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot
 
-from . import growth, machine
-from .grid import PHASES
-from .store import Cell, Results
-from .table import LIMIT, MODE_TEXT, OURS
+from ..contenders import LIMIT, OURS
+from ..grid import MODE_TEXT, PHASES
+from ..rounds import machine
+from ..rounds.store import Cell, Results
+from . import growth
 
 #: Colours of Okabe and Ito, which people with any vision tell apart; ours is the strongest.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from .grid import Case
+from ..grid import Case
 from .processes import Contender, Gone, Process, start
 from .store import Cell, Results
 

@@ -7,16 +7,10 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from .stats import Spread
-from .store import Cell
-
-OURS = "lncompile"
-LIMIT = "limit"
-
-MODE_TEXT = {
-    "mapped": "results into memory that is mapped already",
-    "called": "as users call it, results in new arrays",
-}
+from ..contenders import LIMIT, OURS
+from ..grid import MODE_TEXT
+from ..rounds.stats import Spread
+from ..rounds.store import Cell
 
 
 def show(console: Console, cells: Iterable[Cell]) -> None:

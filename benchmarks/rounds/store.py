@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..grid import Case, from_json
 from . import stats
-from .grid import Case, from_json
 
 FORMAT = 1
 
@@ -120,11 +120,9 @@ def load(path: Path) -> Results:
         cells = [
             Cell(
                 case=from_json(cell),
+                versions={name: data["versions"][at] for name, at in cell["versions"].items()},
+                statements={name: data["statements"][at] for name, at in cell["statements"].items()},
                 **{name: cell[name] for name in _CELL_FIELDS},
-                **{
-                    name: {contender: data[name][at] for contender, at in cell[name].items()}
-                    for name in ("versions", "statements")
-                },
             )
             for cell in data["cells"]
         ]

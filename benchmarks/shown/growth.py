@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from . import stats
-from .grid import PHASES, Case
-from .store import Cell
-from .table import LIMIT, OURS
+from ..contenders import LIMIT, OURS
+from ..grid import PHASES, Case
+from ..rounds import stats
+from ..rounds.store import Cell
 
 #: Elements of the axis that stays: rows of 256 bytes; as many rows as keep two threads busy.
 FEATURES, ROWS = 64, 16

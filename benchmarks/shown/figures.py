@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from . import machine, reach
-from .grid import ROW_NORMS, Case
-from .stats import Spread
-from .store import Cell, Results
-from .table import LIMIT, OURS, between, number
+from ..contenders import LIMIT, OURS
+from ..grid import ROW_NORMS, Case
+from ..rounds import machine
+from ..rounds.stats import Spread
+from ..rounds.store import Cell, Results
+from . import reach
+from .table import between, number
 
 #: Where a README says which results its figures are of, relative to itself.
 _SOURCE = re.compile(r"<!-- bench results: (\S+) -->")
