@@ -101,9 +101,25 @@ class Case:
         return asdict(self)
 
 
+def operations(norm: str, phase: str) -> int:
+    """Additions and multiplications for each element of x, as the formulas are written down.
+
+    Layer norm's forward: the sum (1), the deviation and its square's sum (3), the mean taken off, times
+    rstd, weight and bias (4). Backward: the normalized x again (2), times weight (1), two sums (3), dx (4),
+    the sums for weight and bias (3). RMS norm has no mean and no bias. The others are like layer norm.
+    """
+    by_phase = {"forward": 4, "backward": 9} if norm == "rms_norm" else {"forward": 8, "backward": 13}
+    return by_phase[phase]
+
+
 def from_json(data: dict[str, Any]) -> Case:
     """The case of a mapping, which may hold more."""
     return Case(data["norm"], tuple(data["shape"]), data["layout"], data["dtype"], data["phase"])
+
+
+def in_grid(case: Case) -> bool:
+    """Whether the case is one of the grid's, in whichever dtype."""
+    return case.shape in (ROWS if case.norm in ROW_NORMS else IMAGES)
 
 
 def layouts_of(norm: str, shape: Sequence[int]) -> tuple[Layout, ...]:

@@ -81,7 +81,7 @@ def test_another_version_begins_anew() -> None:
 def test_results_survive_the_file(tmp_path: Path) -> None:
     made = cell({"lncompile": 2.0, "torch": 4.0})
     made.refuse("jax", "missing: jax is not installed")
-    results = Results(MACHINE, [made], {"import_ms": {"median": 9.0}}, [{"workspace": 1}])
+    results = Results(MACHINE, [made], {"import_ms": {"median": 9.0}}, [{"workspace": 1}], {"1": 80.0})
     store.save(results, tmp_path / "folder" / "bench.json")
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["bench.json"]
     loaded = store.load(tmp_path / "folder" / "bench.json")
@@ -106,6 +106,8 @@ def test_reach() -> None:
         cell({"lncompile": 5.0, "limit": 1.0}, (8, 512)),
         cell({"lncompile": 0.25}, (1, 64)),
         cell({"lncompile": 1.5}, dtype="float16"),
+        # Not of the grid: what a user measures beside it does not count.
+        cell({"lncompile": 9.0, "limit": 1.0}, (4097, 1024)),
     ]
     startup = {"import_ms": {"median": 16.0}}
     found = {line.what: line for line in reach.lines(Results(MACHINE, cells, startup))}
@@ -259,9 +261,7 @@ def test_plots(tmp_path: Path) -> None:
         cell({"lncompile": 2.0, "limit": 1.0, "torch": 3.0}),
         cell({"lncompile": 2.0, "limit": 1.0}, phase="backward", threads=2),
     ]
-    made = [
-        *plots.draw(Results(MACHINE, cells), tmp_path),
-        plots.draw_growth(Results(MACHINE, cells), tmp_path),
-    ]
-    assert [path.name for path in made] == ["ratio-mapped.png", "roofline-mapped.png", "growth.png"]
+    results = Results(MACHINE, cells, peaks={"1": 80.0})
+    made = [*plots.draw(results, tmp_path), plots.draw_growth(results, tmp_path)]
+    assert [path.stem for path in made] == ["ratio-mapped", "rate-mapped", "roofline-mapped", "growth"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)

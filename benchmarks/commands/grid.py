@@ -128,7 +128,7 @@ def grid(
         _show(results, cases, groups, destination, plots)
     if interrupted or left:
         what = "interrupted" if interrupted else f"stopped after {limit_s:.0f} s"
-        raise click.ClickException(f"{what}; what is complete is kept, cells that are left: {left}")
+        raise options.Failure(f"{what}; what is complete is kept, cells that are left: {left}")
 
 
 def _is_done(results: store.Results, case: grids.Case, group: tuple[str, int], rounds: int) -> bool:

@@ -72,11 +72,11 @@ def growth(
                 where = f"{count} thread{'s' * (count > 1)}"
                 run(results, cases, contenders, count, mode, settings, advance, where, keep)
         except KeyboardInterrupt:
-            raise click.ClickException("interrupted; what is complete is kept") from None
+            raise options.Failure("interrupted; what is complete is kept") from None
     try:
         results.memory = memory.measure(contenders[0], _memory_cases(norm, dtype))
     except RuntimeError as error:
-        raise click.ClickException(f"lncompile: {error}") from error
+        raise options.Failure(f"lncompile: {error}") from error
     store.save(results, destination)
     console = options.console()
     show(console, results.cells)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 from rich.console import Console
@@ -22,6 +22,14 @@ _FOLDER = Path(__file__).parent.parent
 
 #: Columns of a table that goes to a file.
 _WIDE = 200
+
+
+class Failure(click.ClickException):
+    """The work failed: one line on stderr, exit code 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line."""
+        click.echo(f"error: {' '.join(self.message.split())}", file=file, err=file is None)
 
 
 def _shapes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
@@ -179,7 +187,7 @@ def results_in(path: Path, fresh: bool) -> store.Results:
         return store.Results(described)
     results = existing(path)
     if machine.slug(results.machine) != machine.slug(described):
-        raise click.ClickException(
+        raise Failure(
             f"{path}: holds results of another machine ({machine.sentence(results.machine)}); "
             "give another file, or --fresh"
         )
@@ -191,9 +199,9 @@ def existing(path: Path) -> store.Results:
     try:
         return store.load(path)
     except store.NotResults as error:
-        raise click.ClickException(str(error)) from error
+        raise Failure(str(error)) from error
     except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror}") from error
+        raise Failure(f"{path}: {error.strerror}") from error
 
 
 @contextmanager

@@ -26,13 +26,13 @@ def readme(check: bool, file: Path) -> None:
         results = options.existing(file.parent / figures.source(before))
         after = figures.fill(before, results)
     except figures.Unknown as error:
-        raise click.ClickException(f"{file}: {error}") from error
+        raise options.Failure(f"{file}: {error}") from error
     except OSError as error:
-        raise click.ClickException(f"{file}: {error.strerror}") from error
+        raise options.Failure(f"{file}: {error.strerror}") from error
     if before == after:
         click.echo(f"{file}: figures are those of the results")
     elif check:
-        raise click.ClickException(f"{file}: figures differ from the results; run without --check")
+        raise options.Failure(f"{file}: figures differ from the results; run without --check")
     else:
         file.write_text(after, encoding="utf-8")
         click.echo(f"{file}: figures made anew")

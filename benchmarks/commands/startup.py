@@ -35,7 +35,7 @@ def startup(
         try:
             results.startup = startups.measure(contender, rounds, advance)
         except startups.CannotRun as error:
-            raise click.ClickException(str(error)) from error
+            raise options.Failure(str(error)) from error
     store.save(results, destination)
     only = store.Results(results.machine, startup=results.startup)
     reach.show(options.console(), reach.lines(only))

@@ -35,6 +35,13 @@ def start(threads: int) -> dict[str, str]:
     return {"llvmlite": llvmlite.__version__}
 
 
+def peak() -> float:
+    """Billions of float32 operations a second on all threads."""
+    from .peak import gigaflops
+
+    return gigaflops(_threads)
+
+
 @cache
 def engine() -> Engine:
     """The loops of this process."""

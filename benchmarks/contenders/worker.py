@@ -4,6 +4,7 @@
 ``{"do": "prepare", "case", "mode"}``         the statements, and samples of the results
 ``{"do": "measure", "seconds"}``              microseconds by variant: the median of timings over so long
 ``{"do": "memory", "case"}``                  bytes beyond inputs and results; lncompile alone
+``{"do": "peak"}``                            billions of operations a second; the limit alone
 ``{"do": "release"}``                         the arrays are given back
 
 An answer is ``{"ok": ...}``, ``{"not offered": reason}`` or ``{"failed": reason}``.
@@ -79,6 +80,10 @@ class Worker:
         """Bytes that a case takes beside its inputs and results."""
         found: dict[str, int] = self.module.memory(grid.from_json(case))
         return found
+
+    def peak(self) -> float:
+        """What the cores compute at most, in GFLOP/s."""
+        return float(f"{self.module.peak():.4g}")
 
     def release(self) -> None:
         """Forget the arrays."""

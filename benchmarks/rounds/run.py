@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ..contenders import LIMIT
 from ..grid import Case
 from .processes import Contender, Gone, Process, start
 from .store import Cell, Results
@@ -85,6 +86,8 @@ def run(
     pool = Pool(contenders, threads, mode)
     done = 0
     try:
+        if cases and settings.rounds:
+            _measure_peak(results, pool)
         for case in cases:
             if deadline is not None and time.monotonic() > deadline:
                 break
@@ -98,6 +101,20 @@ def run(
     finally:
         pool.close()
     return done
+
+
+def _measure_peak(results: Results, pool: Pool) -> None:
+    """What the cores compute at most, once for each number of threads; nothing if the copy cannot run."""
+    key = str(pool.threads)
+    for contender in pool.contenders:
+        if contender.kind == LIMIT and key not in results.peaks and pool.get(contender) is not None:
+            try:
+                answer = pool.running[contender.name].ask("peak")
+            except Gone:
+                pool.drop(contender.name)
+                continue
+            if "ok" in answer:
+                results.peaks[key] = answer["ok"]
 
 
 def _measure(cell: Cell, pool: Pool, settings: Settings) -> None:

@@ -85,12 +85,17 @@ class Cell:
 
 @dataclass
 class Results:
-    """All cells of a machine, and what else was measured there."""
+    """All cells of a machine, and what else was measured there.
+
+    ``startup`` has the figures of new processes by name, ``memory`` bytes by case, ``peaks`` GFLOP/s in
+    float32 by the number of threads.
+    """
 
     machine: dict[str, Any]
     cells: list[Cell] = field(default_factory=list)
     startup: dict[str, Any] = field(default_factory=dict)
     memory: list[dict[str, Any]] = field(default_factory=list)
+    peaks: dict[str, float] = field(default_factory=dict)
 
     def cell(self, case: Case, threads: int, mode: str) -> Cell:
         """The cell, new if there is none yet."""
@@ -126,7 +131,7 @@ def load(path: Path) -> Results:
             )
             for cell in data["cells"]
         ]
-        return Results(data["machine"], cells, data["startup"], data["memory"])
+        return Results(data["machine"], cells, data["startup"], data["memory"], data["peaks"])
     except NotResults:
         raise
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
@@ -154,6 +159,7 @@ def dumps(results: Results) -> str:
         "machine": results.machine,
         "startup": results.startup,
         "memory": results.memory,
+        "peaks": results.peaks,
         "versions": versions,
         "statements": statements,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from ..contenders import LIMIT, OURS
-from ..grid import MODE_TEXT, PHASES
+from ..grid import MODE_TEXT, PHASES, operations
 from ..rounds import machine
 from ..rounds.store import Cell, Results
 from . import growth
@@ -28,13 +28,18 @@ _Draw = Callable[[_Axes, Sequence[Cell]], None]
 
 
 def draw(results: Results, folder: Path) -> Iterator[Path]:
-    """Write ``ratio-MODE.png`` and ``roofline-MODE.png`` for each mode; yields their paths."""
+    """Write ``ratio-MODE.png``, ``rate-MODE.png``, ``roofline-MODE.png`` for each mode; yields their paths."""
     folder.mkdir(parents=True, exist_ok=True)
+
+    def roofline(axes: _Axes, cells: Sequence[Cell]) -> None:
+        _roofline(axes, cells, results.peaks)
+
     for mode in dict.fromkeys(cell.mode for cell in results.cells):
         cells = [cell for cell in results.cells if cell.mode == mode and cell.case.dtype == "float32"]
         for name, title, panel in (
             ("ratio", "time over that of a copy of the same bytes", _ratio),
-            ("roofline", "bytes that must move, a second; the line is the copy", _rate),
+            ("rate", "bytes that must move, a second; the line is the copy", _rate),
+            ("roofline", "operations a second over operations a byte that must move", roofline),
         ):
             path = folder / f"{name}-{mode}.png"
             heading = f"{title}\nfloat32, {MODE_TEXT[mode]}; {machine.sentence(results.machine)}"
@@ -55,12 +60,8 @@ def _figure(cells: Sequence[Cell], heading: str, panel: _Draw, path: Path) -> bo
             axes = grid[row][column]
             panel(axes, [cell for cell in cells if (cell.case.phase, cell.threads) == (phase, count)])
             axes.set_title(f"{phase}, {count} thread{'s' * (count > 1)}", loc="left", fontsize=10)
-            axes.set_xscale("log", base=2)
             axes.set_yscale("log")
             axes.grid(True, which="both", alpha=0.25, linewidth=0.5)
-            axes.xaxis.set_major_formatter(_bytes)
-    for axes in grid[-1]:
-        axes.set_xlabel("bytes that must move")
     # Not every panel need have every contender.
     entries = {
         label: handle
@@ -119,6 +120,7 @@ def _ratio(axes: _Axes, cells: Sequence[Cell]) -> None:
     _scatter(axes, cells, value)
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_ylabel("times the copy")
+    _against_bytes(axes)
 
 
 def _rate(axes: _Axes, cells: Sequence[Cell]) -> None:
@@ -134,6 +136,53 @@ def _rate(axes: _Axes, cells: Sequence[Cell]) -> None:
             roof[cell.case.bytes] = max(rate, roof.get(cell.case.bytes, 0.0))
     axes.plot(*zip(*sorted(roof.items()), strict=True), color="black", linewidth=1, label="copy")
     axes.set_ylabel("GB/s")
+    _against_bytes(axes)
+
+
+def _against_bytes(axes: _Axes) -> None:
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(_bytes)
+    axes.set_xlabel("bytes that must move")
+
+
+def _roofline(axes: _Axes, cells: Sequence[Cell], peaks: Mapping[str, float]) -> None:
+    """Points lie under the rate of the copy, from memory or from cache, and under the peak of the cores."""
+
+    def intensity(cell: Cell) -> float:
+        return operations(cell.case.norm, cell.case.phase) * cell.case.size / cell.case.bytes
+
+    for norm, marker in _MARKERS.items():
+        for where, colour in (("memory", _COLOURS[0]), ("cache", _COLOURS[1])):
+            points = [
+                (intensity(cell), intensity(cell) * cell.case.bytes / time.median / 1e3)
+                for cell in cells
+                if cell.case.norm == norm and (time := cell.time(OURS)) is not None and where == _place(cell)
+            ]
+            if points:
+                style = {"marker": marker, "color": colour, "s": 24, "zorder": 3}
+                axes.scatter(*zip(*points, strict=True), label=f"{norm}, from {where}", **style)
+    ends = [0.25, 16.0]
+    for where, dashes in (("memory", "-"), ("cache", "--")):
+        rates = [
+            cell.case.bytes / time.median / 1e3
+            for cell in cells
+            if where == _place(cell) and (time := cell.time(LIMIT)) is not None
+        ]
+        if rates:
+            roof = [end * max(rates) for end in ends]
+            axes.plot(ends, roof, dashes, color="black", linewidth=1, label=f"copy, best from {where}")
+    for peak in [peaks[str(cell.threads)] for cell in cells[:1] if str(cell.threads) in peaks]:
+        axes.axhline(peak, color="black", linestyle=":", linewidth=1, label="multiply-adds in registers")
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("operations a byte")
+    axes.set_ylabel("GFLOP/s")
+
+
+def _place(cell: Cell) -> str | None:
+    """Where a cell's arrays are, roughly; calls alone are left out."""
+    if cell.case.bytes >= 16 << 20:
+        return "memory"
+    return "cache" if cell.case.bytes >= 64 << 10 else None
 
 
 def draw_growth(results: Results, folder: Path) -> Path:

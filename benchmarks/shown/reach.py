@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..contenders import LIMIT, OURS
-from ..grid import MODE_TEXT
+from ..grid import MODE_TEXT, in_grid
 from ..rounds.stats import Spread, geometric_mean
 from ..rounds.store import Cell, Results
 from .table import number
@@ -58,12 +58,13 @@ class Line:
 
 
 def lines(results: Results) -> list[Line]:
-    """Every line for which there are figures."""
+    """Every line for which there are figures, over the cells of the grid."""
     found: list[Line] = []
-    groups = dict.fromkeys((cell.mode, cell.threads) for cell in results.cells)
+    grid = [cell for cell in results.cells if in_grid(cell.case)]
+    groups = dict.fromkeys((cell.mode, cell.threads) for cell in grid)
     for mode, threads in groups:
         setting = f"{mode}, {threads} thread{'s' * (threads > 1)}"
-        cells = [cell for cell in results.cells if (cell.mode, cell.threads) == (mode, threads)]
+        cells = [cell for cell in grid if (cell.mode, cell.threads) == (mode, threads)]
         single = [cell for cell in cells if cell.case.dtype == "float32"]
         found += _against_copy(single, setting)
         found += _against_peers(single, setting)
