@@ -259,7 +259,7 @@ def test_plots(tmp_path: Path) -> None:
     cells = [
         *line([1.0, 2.0, 4.0]),
         cell({"lncompile": 2.0, "limit": 1.0, "torch": 3.0}),
-        cell({"lncompile": 2.0, "limit": 1.0}, phase="backward", threads=2),
+        cell({"lncompile": 2.0, "limit": 1.0}, phase="backward"),
     ]
     results = Results(MACHINE, cells, peaks={"1": 80.0})
     made = [*plots.draw(results, tmp_path), plots.draw_growth(results, tmp_path)]

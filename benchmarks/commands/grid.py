@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from .. import grid as grids
-from ..contenders import MODULES, OURS
+from ..contenders import MODULES
 from ..rounds import store
 from ..rounds.run import Settings, run
 from ..shown import reach, table
@@ -58,7 +58,7 @@ _QUICK_SHAPES = ((1, 64), (128, 1000), (4096, 1024))
     help=f"How long a contender is measured in a round; {_USUAL.seconds} unless said.",
 )
 @click.option("--quick", is_flag=True, help="Three shapes and short rounds: what to expect, in two minutes.")
-@click.option("--resume", is_flag=True, help="Skip cells that have as many rounds already.")
+@click.option("--resume", is_flag=True, help="Skip cells that have as many rounds already, of these sources.")
 @click.option("--time", "limit_s", type=click.FloatRange(min=0), metavar="S", help="Stop after so long.")
 @options.fresh_option
 @options.json_option
@@ -93,7 +93,9 @@ def grid(
     contenders = options.contenders(only, pythons, checkouts)
     default = _QUICK if quick else _USUAL
     settings = Settings(
-        default.rounds if rounds is None else rounds, default.seconds if seconds is None else seconds
+        default.rounds if rounds is None else rounds,
+        default.seconds if seconds is None else seconds,
+        resume,
     )
     if quick and not shapes:
         shapes, norms = _QUICK_SHAPES, norms or list(grids.ROW_NORMS)
@@ -103,21 +105,17 @@ def grid(
     destination = options.destination(out, path, "bench.json")
     results = options.results_in(destination, fresh)
     groups = [(mode, count) for mode in modes or grids.MODES for count in threads]
-    plan = {
-        group: [case for case in cases if not (resume and _is_done(results, case, group, settings.rounds))]
-        for group in groups
-    }
     deadline = None if limit_s is None else time.monotonic() + limit_s
 
     def keep() -> None:
         if settings.rounds:
             store.save(results, destination)
 
-    left = sum(map(len, plan.values()))
+    left = len(groups) * len(cases)
     interrupted = False
     with options.progress(left) as advance:
         try:
-            for (mode, count), wanted in plan.items():
+            for mode, count in groups:
                 where = f"{mode}, {count} thread{'s' * (count > 1)}"
                 left -= run(
                     results, wanted, contenders, count, mode, settings, advance, where, keep, deadline
@@ -129,15 +127,6 @@ def grid(
     if interrupted or left:
         what = "interrupted" if interrupted else f"stopped after {limit_s:.0f} s"
         raise options.Failure(f"{what}; what is complete is kept, cells that are left: {left}")
-
-
-def _is_done(results: store.Results, case: grids.Case, group: tuple[str, int], rounds: int) -> bool:
-    """Whether ours has so many rounds there."""
-    cell = results.find(case, group[1], group[0])
-    if cell is None:
-        return False
-    ours = cell.time(OURS)
-    return (ours is not None and ours.rounds >= rounds) or OURS in cell.absent
 
 
 def _show(

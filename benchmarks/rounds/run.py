@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ..contenders import LIMIT
+from ..contenders import LIMIT, OURS
 from ..grid import Case
 from .processes import Contender, Gone, Process, start
 from .store import Cell, Results
@@ -59,10 +59,14 @@ class Pool:
 
 @dataclass(frozen=True)
 class Settings:
-    """How much to measure: rounds of so many seconds for each contender; none only prepares."""
+    """How much to measure: rounds of so many seconds for each contender; none only prepares.
+
+    With ``resume``, cells that have as many rounds already are left as they are.
+    """
 
     rounds: int
     seconds: float
+    resume: bool = False
 
 
 def run(
@@ -93,6 +97,9 @@ def run(
                 break
             advance(f"{where}: {case.label} {case.phase}")
             cell = results.cell(case, threads, mode)
+            if settings.resume and _is_complete(cell, pool, settings.rounds):
+                done += 1
+                continue
             try:
                 _measure(cell, pool, settings)
             finally:
@@ -101,6 +108,21 @@ def run(
     finally:
         pool.close()
     return done
+
+
+def _is_complete(cell: Cell, pool: Pool, rounds: int) -> bool:
+    """Whether everybody has so many rounds or a reason for none, lncompile of the sources as they are now."""
+    for contender in pool.contenders:
+        found = cell.time(contender.name)
+        if contender.name in cell.absent:
+            continue
+        if found is None or found.rounds < rounds:
+            return False
+        if contender.kind == OURS:
+            process = pool.get(contender)
+            if process is None or process.versions != cell.versions[contender.name]:
+                return False
+    return True
 
 
 def _measure_peak(results: Results, pool: Pool) -> None:

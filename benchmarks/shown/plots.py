@@ -28,7 +28,7 @@ _Draw = Callable[[_Axes, Sequence[Cell]], None]
 
 
 def draw(results: Results, folder: Path) -> Iterator[Path]:
-    """Write ``ratio-MODE.png``, ``rate-MODE.png``, ``roofline-MODE.png`` for each mode; yields their paths."""
+    """Write ``ratio-MODE.png``, ``rate-MODE.png`` and ``roofline-MODE.png``; yields their paths."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def roofline(axes: _Axes, cells: Sequence[Cell]) -> None:
