@@ -117,9 +117,7 @@ def grid(
         try:
             for mode, count in groups:
                 where = f"{mode}, {count} thread{'s' * (count > 1)}"
-                left -= run(
-                    results, wanted, contenders, count, mode, settings, advance, where, keep, deadline
-                )
+                left -= run(results, cases, contenders, count, mode, settings, advance, where, keep, deadline)
         except KeyboardInterrupt:
             interrupted = True
     if settings.rounds:
