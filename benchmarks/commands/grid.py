@@ -122,9 +122,10 @@ def grid(
             interrupted = True
     if settings.rounds:
         _show(results, cases, groups, destination, plots)
-    if interrupted or left:
-        what = "interrupted" if interrupted else f"stopped after {limit_s:.0f} s"
-        raise options.Failure(f"{what}; what is complete is kept, cells that are left: {left}")
+    if interrupted:
+        raise options.Failure("interrupted; what is complete is kept")
+    if left:
+        raise options.Failure(f"stopped after {limit_s:.0f} s; what is complete is kept, cells left: {left}")
 
 
 def _show(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..contenders import LIMIT, OURS
 from ..grid import Case
@@ -14,7 +16,7 @@ from .store import Cell, Results
 #: A contender whose process ended so often has had its chances.
 _STARTS = 4
 
-#: Results of two contenders agree if they differ by no more than this times the largest value, by the
+#: A result is right if it is within this times the largest value of the median of all contenders, by the
 #: significant bits of the dtype; sums over a million rows in float32 differ by 1e-5 of themselves.
 _AGREEMENT = {"float64": 1e-5, "float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 
@@ -165,10 +167,8 @@ def _measure(cell: Cell, pool: Pool, settings: Settings) -> None:
 
 
 def _prepare(cell: Cell, pool: Pool) -> list[str]:
-    """The contenders that are ready for the case, and whose results agree with those of the first."""
-    ready: list[str] = []
-    reference: list[list[float]] = []
-    witness = ""
+    """The contenders that are ready for the case, and whose results are those of most."""
+    answers: dict[str, dict[str, Any]] = {}
     for contender in pool.contenders:
         name = contender.name
         process = pool.get(contender)
@@ -180,30 +180,29 @@ def _prepare(cell: Cell, pool: Pool) -> list[str]:
         except Gone as gone:
             answer = {"failed": str(gone)}
             pool.drop(name)
-        if "ok" not in answer:
+        if "ok" in answer:
+            answers[name] = answer["ok"]
+        else:
             [(what, reason)] = answer.items()
             cell.refuse(name, f"{what}: {reason}")
-            continue
-        samples = answer["ok"]["samples"]
-        if not reference and samples:
-            reference, witness = samples, name
-        wrong = _difference(samples, reference, _AGREEMENT[cell.case.dtype])
-        if wrong is not None:
-            cell.refuse(name, f"failed: its {wrong} differs from that of {witness}")
-            continue
-        cell.admit(name, process.versions, answer["ok"]["statements"])
-        ready.append(name)
+    wrong = _wrong({name: answer["samples"] for name, answer in answers.items()}, cell.case.dtype)
+    for name, which in wrong.items():
+        cell.refuse(name, f"failed: its {which} is not that of the others")
+    ready = [name for name in answers if name not in wrong]
+    for name in ready:
+        cell.admit(name, pool.running[name].versions, answers[name]["statements"])
     return ready
 
 
-def _difference(
-    samples: Sequence[Sequence[float]], reference: Sequence[Sequence[float]], agreement: float
-) -> str | None:
-    """Which result differs; None if all agree. The copy has none."""
-    names = ("result", "gradient of the weight", "gradient of the bias")
-    for name, got, expected in zip(names, samples, reference, strict=False):
-        scale = max(map(abs, expected), default=0.0)
-        near = (abs(a - b) <= agreement * max(scale, 1e-30) for a, b in zip(got, expected, strict=True))
-        if len(got) != len(expected) or not all(near):
-            return name
-    return None
+def _wrong(samples: Mapping[str, Sequence[Sequence[float]]], dtype: str) -> dict[str, str]:
+    """Who has another result than the median of all, and which it is; the copy has none."""
+    found: dict[str, str] = {}
+    for at, result in enumerate(("result", "gradient of the weight", "gradient of the bias")):
+        given = {name: arrays[at] for name, arrays in samples.items() if at < len(arrays)}
+        medians = [statistics.median(values) for values in zip(*given.values(), strict=True)]
+        near = _AGREEMENT[dtype] * max(map(abs, medians), default=0.0)
+        for name, values in given.items():
+            # Written so that NaN is far from everything.
+            if not all(abs(value - median) <= near for value, median in zip(values, medians, strict=True)):
+                found.setdefault(name, result)
+    return found
