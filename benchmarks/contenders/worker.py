@@ -29,10 +29,11 @@ import numpy as np
 from .. import grid
 from . import MODULES, NotOffered, Prepared
 
-#: So long a timing takes at least, that the clock (25 ns) and the statement around it do not matter.
+#: A timing takes at least half of this, so that the clock (25 ns) and the statement around it do not matter.
 _SHORTEST_S = 100e-6
-#: Timings of a measurement.
-_MOST, _LEAST = 50, 3
+#: Timings of a measurement, at most.
+_MOST = 50
+#: A call that takes so long is timed once.
 _LONG_S = 0.1
 #: Values of each result that are compared between contenders.
 _SAMPLES = 64
@@ -61,11 +62,12 @@ class Worker:
         for name, statement in prepared.variants.items():
             timer = timeit.Timer(statement, globals=dict(prepared.names))
             timer.timeit(1)
-            once = max(min(timer.repeat(3, 1)), 1e-9)
-            number = max(1, round(_SHORTEST_S / once))
-            # One call alone says little about calls of a microsecond.
-            once = max(timer.timeit(number) / number, 1e-9)
-            self.timers[name] = (timer, max(1, round(_SHORTEST_S / once)))
+            number, seconds = 1, timer.timeit(1)
+            # The first calls say little about calls of a microsecond.
+            while seconds < _SHORTEST_S / 2:
+                number *= max(2, int(_SHORTEST_S / max(seconds, 1e-7)))
+                seconds = timer.timeit(number)
+            self.timers[name] = (timer, number)
         return {"statements": dict(prepared.variants), "samples": [_samples(a) for a in prepared.results()]}
 
     def measure(self, seconds: float) -> dict[str, float]:
@@ -97,7 +99,7 @@ def _median_us(timer: timeit.Timer, number: int, seconds: float) -> float:
     if spent > _LONG_S:
         return spent / number * 1e6
     times: list[float] = []
-    while len(times) < _LEAST or (len(times) < _MOST and spent < seconds):
+    while not times or (len(times) < _MOST and spent < seconds):
         times.append(timer.timeit(number))
         spent += times[-1]
     return statistics.median(times) / number * 1e6
