@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from click.testing import CliRunner
 
 from benchmarks.commands import bench
 from benchmarks.grid import Case, cases
-from benchmarks.rounds import processes, run, store
+from benchmarks.rounds import load, processes, run, store
 from benchmarks.rounds.processes import Contender, Gone
 from benchmarks.rounds.store import Results
 from lncompile.cli import main
@@ -31,6 +34,7 @@ class FakeProcess:
     def __init__(self, name: str, answers: Answers, asked: list[tuple[str, str]]) -> None:
         self.name, self.answers, self.asked = name, answers, asked
         self.versions = {name: "1.0"}
+        self.pid = os.getpid()
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         self.asked.append((self.name, do))
@@ -151,6 +155,21 @@ def test_a_python_that_is_not_there() -> None:
 def test_a_python_that_ends_at_once() -> None:
     reason = processes.start(Contender("torch", "torch", "/bin/false"), 1, "mapped")
     assert reason == "failed: ended with exit code 1"
+
+
+def test_what_else_runs_is_noticed() -> None:
+    quiet, busy = load.Watch([]), subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        watch, known = load.Watch([]), load.Watch([busy.pid])
+        time.sleep(0.5)
+        alone, both = known.others(), watch.others()
+    finally:
+        busy.kill()
+        busy.wait()
+    if alone is not None and both is not None:
+        assert both >= alone
+    assert quiet.others() is None or 0 <= quiet.others() <= 1
+    assert load.Watch([]).others() is None, "too short"
 
 
 def test_the_other_memory_of_a_mode() -> None:

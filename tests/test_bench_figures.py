@@ -130,6 +130,7 @@ def test_reach() -> None:
 def test_table_names_who_is_absent() -> None:
     made = cell({"lncompile": 1.234, "limit": 1.0, "torch": 2.468})
     made.refuse("jax", "missing: jax is not installed in python")
+    made.others = 0.25
     printed = io.StringIO()
     table.show(Console(file=printed, width=200), [made])
     row = next(line for line in printed.getvalue().splitlines() if line.startswith("layer_norm"))
@@ -146,6 +147,7 @@ def test_table_names_who_is_absent() -> None:
         "missing",
     ]
     assert "jax, all cells: missing: jax is not installed in python" in printed.getvalue()
+    assert "in 1 of 1 cells, up to 25% (layer_norm 4096×1024 forward)" in printed.getvalue()
 
 
 def line(times: list[float], copies: list[float] | None = None) -> list[Cell]:

@@ -94,6 +94,11 @@ class Process:
             bufsize=0,
         )
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def ask(self, do: str, patience_s: float = PATIENCE_S, **arguments: Any) -> dict[str, Any]:
         """The answer to a request; the process runs until it has given it.
 

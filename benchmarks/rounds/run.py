@@ -10,6 +10,7 @@ from typing import Any
 
 from ..contenders import LIMIT, OURS
 from ..grid import Case
+from .load import Watch
 from .processes import Contender, Gone, Process, start
 from .store import Cell, Results
 
@@ -143,6 +144,7 @@ def _measure_peak(results: Results, pool: Pool) -> None:
 
 def _measure(cell: Cell, pool: Pool, settings: Settings) -> None:
     ready = _prepare(cell, pool)
+    watch = Watch(pool.running[name].pid for name in ready)
     for _ in range(settings.rounds):
         times: dict[str, dict[str, float]] = {}
         # Nobody always follows the same neighbour.
@@ -159,6 +161,9 @@ def _measure(cell: Cell, pool: Pool, settings: Settings) -> None:
                 cell.refuse(name, f"failed: {answer['failed']}")
                 ready = [other for other in ready if other != name]
         cell.add_round({name: times[name] for name in sorted(times, key=list(cell.versions).index)})
+    others = watch.others()
+    if settings.rounds and others is not None:
+        cell.others = max(cell.others, round(others, 3))
     for name in ready:
         try:
             pool.running[name].ask("release")

@@ -22,7 +22,7 @@ FORMAT = 1
 Versions = dict[str, str]
 
 #: Of a cell in the file, beside those of its case.
-_CELL_FIELDS = ("threads", "mode", "rounds", "times", "absent")
+_CELL_FIELDS = ("threads", "mode", "rounds", "times", "absent", "others")
 
 
 class NotResults(ValueError):
@@ -34,7 +34,8 @@ class Cell:
     """What is known about one case with so many threads in one mode.
 
     ``times`` are microseconds by contender and variant; ``absent`` says why a contender has none;
-    ``versions`` and ``statements`` tell what was measured.
+    ``versions`` and ``statements`` tell what was measured; ``others`` is the largest part of the machine's
+    time that other processes took in a run.
     """
 
     case: Case
@@ -45,6 +46,7 @@ class Cell:
     absent: dict[str, str] = field(default_factory=dict)
     versions: dict[str, Versions] = field(default_factory=dict)
     statements: dict[str, dict[str, str]] = field(default_factory=dict)
+    others: float = 0.0
 
     def admit(self, contender: str, versions: Versions, statements: dict[str, str]) -> None:
         """A contender is about to be measured."""

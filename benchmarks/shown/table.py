@@ -12,15 +12,19 @@ from ..grid import MODE_TEXT
 from ..rounds.stats import Spread
 from ..rounds.store import Cell
 
+#: A part of the machine's time that is worth a warning; a kernel's own threads take 1%.
+_DISTURBED = 0.03
+
 
 def show(console: Console, cells: Iterable[Cell]) -> None:
-    """A table for each mode and number of threads, then who was absent, and why."""
+    """A table for each mode and number of threads; who was absent, and why; what disturbed the run."""
     wanted = list(cells)
     groups = dict.fromkeys((cell.mode, cell.threads) for cell in wanted)
     for mode, threads in groups:
         chosen = [cell for cell in wanted if (cell.mode, cell.threads) == (mode, threads)]
         console.print(_table(chosen, f"{MODE_TEXT[mode]}, {threads} thread{'s' * (threads > 1)}"))
     _absences(console, wanted)
+    _disturbances(console, wanted)
 
 
 def _table(cells: list[Cell], title: str) -> Table:
@@ -66,6 +70,19 @@ def _ratio(ratio: Spread | None) -> str:
 
 def _absent(cell: Cell, name: str) -> str:
     return cell.absent.get(name, "").partition(":")[0]
+
+
+def _disturbances(console: Console, cells: list[Cell]) -> None:
+    """A warning about cells during which other processes ran."""
+    disturbed = [cell for cell in cells if cell.others > _DISTURBED]
+    if disturbed:
+        worst = max(disturbed, key=lambda cell: cell.others)
+        console.print(
+            f"other processes took more than {_DISTURBED:.0%} of the machine's time in {len(disturbed)} of "
+            f"{len(cells)} cells, up to {worst.others:.0%} ({worst.case.label} {worst.case.phase}): "
+            "measure again on a quiet machine",
+            style="yellow",
+        )
 
 
 def _absences(console: Console, cells: list[Cell]) -> None:
