@@ -8,5 +8,5 @@
 ``shown``       tables, plots, lines of reach, growth, the README's figures
 ``commands``    the command line
 
-``NOTES.md`` says how all of it is measured.
+``METHOD.md`` says how all of it is measured.
 """
