@@ -68,7 +68,7 @@ def _ways(shape: tuple[int, int]) -> list[tuple[str, Callable[[], Any], Callable
 
 def _seconds_each(run: Callable[[], Any], seconds: float) -> float:
     """The median time of a call; each result replaces the one before, as in a loop of a user's."""
-    result, times = run(), []
+    times: list[float] = []
     result = run()
     end = time.perf_counter() + seconds
     while (begin := time.perf_counter()) < end or len(times) < 3:
