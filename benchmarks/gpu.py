@@ -130,7 +130,7 @@ def _check_one(
     from lncompile.dtypes import TABLE
     from lncompile.passes import run_passes
 
-    solved = ax.solve({first.name: (first.dims, shape)}, sizes, equation.pattern.axes)
+    solved: dict[str, Any] = ax.solve({first.name: (first.dims, shape)}, sizes, equation.pattern.axes)
     counts = {name: count(name, solved) for name in equation.pattern.axes}
     fixed = {name: counts[name] for name in equation.fixed}
     dtypes = {argument.name: dtype for argument in equation.arguments}

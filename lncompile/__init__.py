@@ -8,6 +8,7 @@ y = lnc.layer_norm(x, weight, bias)
 from __future__ import annotations
 
 from lncompile.ahead import CompiledKernel, compile
+from lncompile.autotune import tune
 from lncompile.backends.cpu.runtime import get_num_threads, set_num_threads
 from lncompile.errors import LncError
 from lncompile.kernel import Context
@@ -32,6 +33,7 @@ from lncompile.language import (
     tanh,
     where,
 )
+from lncompile.memory import get_pool_bytes, set_pool_bytes
 from lncompile.norm import Norm, norm
 from lncompile.norms import (
     ada_layer_norm,
@@ -69,6 +71,7 @@ __all__ = [
     "exp",
     "gelu",
     "get_num_threads",
+    "get_pool_bytes",
     "group_norm",
     "instance_norm",
     "l2_norm",
@@ -84,6 +87,7 @@ __all__ = [
     "rms_norm",
     "rsqrt",
     "set_num_threads",
+    "set_pool_bytes",
     "sigmoid",
     "silu",
     "softmax",
@@ -91,5 +95,6 @@ __all__ = [
     "square",
     "sum",
     "tanh",
+    "tune",
     "where",
 ]

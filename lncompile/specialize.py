@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache as memoized
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lncompile import cache, interface, kernel
+from lncompile import axes as ax
+from lncompile import cache, interface, kernel, tunings
 from lncompile.arrays import described
 from lncompile.backends.cpu.runtime import Slot
 from lncompile.backends.cpu.target import TARGETS, CpuTarget, find, host
-from lncompile.backends.cuda.target import CudaTarget, is_cuda
 from lncompile.backends.cuda.target import find as find_cuda
+from lncompile.backends.cuda.target import is_cuda
 from lncompile.equation import Equation
 from lncompile.errors import LncTypeError, LncValueError
 from lncompile.fingerprint import fingerprint, fingerprint_of_value
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from lncompile.arrays import Array
     from lncompile.compiler import Compilation
     from lncompile.device_compiler import CudaCompilation
-    from lncompile.device_kernel import AnyKernel
+    from lncompile.device_kernel import AnyKernel, DeviceKernel
+    from lncompile.emit.lower import Request
     from lncompile.ir import Program
 
 #: Counts changes of what entry points expect of the process beside the table's slots.
@@ -120,68 +122,35 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
     Raises ``LncError`` where the equation is wrong or its axes are not supported; no error of the disk
     prevents a kernel (``cache.fetch``).
     """
-    dtypes, sizes = dict(special.dtypes), dict(special.sizes)
-    target = find_cuda(special.target) if is_cuda(special.target) else find(special.target)
-
-    @memoized
-    def program() -> Program:
-        from lncompile.trace import trace
-
-        return trace(equation, dtypes, dict(special.constants), sizes, special.out_dtype)
-
-    arguments = tuple((a.name, a.dims, a.name in dtypes) for a in equation.arguments)
-    axes = ", ".join(f"{name}={size}" for name, size in special.sizes)
-    header = (
-        f"{equation.name}: {equation.pattern.text}, {axes or 'no fixed sizes'}",
-        "",
-        *(f"{name:<12} {dtype}" for name, dtype in special.dtypes),
-        f"{'target':<12} {target.name}",
-    )
-
-    def compilation() -> Compilation | CudaCompilation:
-        from lncompile.emit.lower import Request
-
-        request = Request(equation.name, equation.pattern, arguments, sizes, header, special.dots)
-        if isinstance(target, CudaTarget):
-            from lncompile.device_compiler import CudaCompilation
-
-            return CudaCompilation(program(), target, request)
-        from lncompile.compiler import Compilation
-
-        return Compilation(program(), target, request)
-
-    made: list[Compilation | CudaCompilation] = []
+    if is_cuda(special.target):
+        return _build_for_device(equation, signature, special)
+    target = find(special.target)
+    program = memoized(lambda: traced(equation, special))
+    made: list[Compilation] = []
+    schedule: Mapping[str, int] | None = None
 
     def stage(name: str) -> str:
         if not made:
-            made.append(compilation())
+            made.append(compilation(equation, special, program(), schedule))
         return made[0].stages()[name]()
 
     def build() -> cache.Artifact:
-        made.append(compilation())
+        made.append(compilation(equation, special, program(), schedule))
         return made[0].artifact()
 
-    on_device = isinstance(target, CudaTarget)
-    stages = LazyStages(tuple(interface.CUDA_STAGES if on_device else interface.STAGES), stage)
-    if 0 in sizes.values():
-        return _empty(signature, compilation(), stages)
-    spec = {
-        **_identity(equation, special, program),
-        "arguments": [[name, [list(dim) for dim in dims], there] for name, dims, there in arguments],
-        "pattern": equation.pattern.text,
-        "sizes": sizes,
-        "dots": special.dots,
-        "target": list(target),
-        "abi": [_ABI, *(f"{slot.name}={slot.value}" for slot in Slot)],
-        "versions": _versions() | (_versions_of(*_CUDA) if on_device else {}),
-        "override": _overrides(equation.name),
-    }
-    entry = cache.fetch(spec, build)
-    if isinstance(target, CudaTarget):
-        from lncompile.device_kernel import DeviceKernel
+    stages = LazyStages(tuple(interface.STAGES), stage)
+    if 0 in dict(special.sizes).values():
+        from lncompile.empty import empty_kernel
 
-        return DeviceKernel(signature, entry.library, entry.meta, stages, target)
-    if not _runs_here(target):
+        return empty_kernel(signature, compilation(equation, special, program()), stages)
+    spec = spec_of(equation, special, program)
+    schedule = tunings.schedule_for(spec)
+    entry = None if schedule is None else cache.lookup(cache.key_of({**spec, "schedule": schedule}))
+    if entry is None:
+        if schedule is not None and not _is_schedule(schedule):
+            schedule = None
+        entry = cache.fetch({**spec, "schedule": schedule}, build)
+    if not runs_here(target):
         elsewhere = _Elsewhere(target.name)
         offered = interface.from_json(entry.meta["interface"])
         return Kernel(
@@ -190,15 +159,114 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
     return kernel.load(signature, entry.open_library(ctypes.CDLL), entry.meta, stages)
 
 
-def _empty(
-    signature: Signature, compilation: Compilation | CudaCompilation, stages: Mapping[str, str]
-) -> Kernel:
-    from lncompile.compiler import Compilation
-    from lncompile.empty import empty_kernel
+def traced(equation: Equation, special: Specialization) -> Program:
+    """The program of a specialization."""
+    from lncompile.trace import trace
 
-    if not isinstance(compilation, Compilation):
+    constants = dict(special.constants)
+    return trace(equation, dict(special.dtypes), constants, dict(special.sizes), special.out_dtype)
+
+
+def compilation(
+    equation: Equation,
+    special: Specialization,
+    program: Program,
+    schedule: Mapping[str, int] | None = None,
+) -> Compilation:
+    """The way of a specialization through the compiler, from its program on.
+
+    ``schedule`` is one as a tuning record has it, else the heuristic decides.
+    """
+    from lncompile.compiler import Compilation
+    from lncompile.schedule.cpu import Schedule
+
+    target = find(special.target)
+    request = _request(equation, special, target.name)
+    return Compilation(program, target, request, None if schedule is None else Schedule.from_json(schedule))
+
+
+def _request(equation: Equation, special: Specialization, target: str) -> Request:
+    from lncompile.emit.lower import Request
+
+    sizes = dict(special.sizes)
+    axes = ", ".join(f"{name}={size}" for name, size in special.sizes)
+    header = (
+        f"{equation.name}: {equation.pattern.text}, {axes or 'no fixed sizes'}",
+        "",
+        *(f"{name:<12} {dtype}" for name, dtype in special.dtypes),
+        f"{'target':<12} {target}",
+    )
+    arguments = _arguments(equation, special)
+    return Request(equation.name, equation.pattern, arguments, sizes, header, special.dots)
+
+
+def spec_of(equation: Equation, special: Specialization, program: Callable[[], Program]) -> dict[str, object]:
+    """All that the code of a specialization depends on, but for the schedule where it is tuned."""
+    target = find(special.target)
+    return {
+        **_identity(equation, special, program),
+        **_form(equation, special),
+        "target": [target.name, target.triple, target.cpu, target.features],
+        "abi": [_ABI, *(f"{slot.name}={slot.value}" for slot in Slot)],
+        "versions": _versions(),
+        "override": overrides(equation.name),
+    }
+
+
+def _form(equation: Equation, special: Specialization) -> dict[str, object]:
+    """What arrays a kernel takes."""
+    return {
+        "arguments": [
+            [name, [list(dim) for dim in dims], there] for name, dims, there in _arguments(equation, special)
+        ],
+        "pattern": equation.pattern.text,
+        "sizes": dict(special.sizes),
+        "dots": special.dots,
+    }
+
+
+def _arguments(
+    equation: Equation, special: Specialization
+) -> tuple[tuple[str, tuple[ax.Dim, ...], bool], ...]:
+    dtypes = dict(special.dtypes)
+    return tuple((a.name, a.dims, a.name in dtypes) for a in equation.arguments)
+
+
+def _is_schedule(value: Mapping[str, int]) -> bool:
+    """Whether a record's schedule is one; asked before compiling alone, since it imports the scheduler."""
+    from lncompile.schedule.cpu import Schedule
+
+    try:
+        Schedule.from_json(value)
+    except LncValueError:
+        return False
+    return True
+
+
+def _build_for_device(equation: Equation, signature: Signature, special: Specialization) -> DeviceKernel:
+    """The same for CUDA: code for an architecture, made without a device."""
+    from lncompile.device_kernel import DeviceKernel
+
+    target = find_cuda(special.target)
+    if 0 in dict(special.sizes).values():
         raise LncValueError(f"{signature.arguments[0]}: expected at least one feature on a device; got none")
-    return empty_kernel(signature, compilation, stages)
+    program = memoized(lambda: traced(equation, special))
+
+    @memoized
+    def compiled() -> CudaCompilation:
+        from lncompile.device_compiler import CudaCompilation
+
+        return CudaCompilation(program(), target, _request(equation, special, target.name))
+
+    stages = LazyStages(tuple(interface.CUDA_STAGES), lambda name: compiled().stages()[name]())
+    spec = {
+        **_identity(equation, special, program),
+        **_form(equation, special),
+        "target": list(target),
+        "versions": _versions() | _versions_of(*_CUDA),
+    }
+    entry = cache.fetch(spec, lambda: compiled().artifact())
+    return DeviceKernel(signature, entry.library, entry.meta, stages, target)
 
 
 def _identity(
@@ -280,14 +348,14 @@ class _Elsewhere:
         )
 
 
-def _runs_here(target: CpuTarget) -> bool:
+def runs_here(target: CpuTarget) -> bool:
     """Whether this machine executes the code of ``target``: each level includes those before it."""
     here = host()
     names = list(TARGETS)
     return target.triple == here.triple and names.index(target.name) <= names.index(here.name)
 
 
-def _overrides(norm: str) -> Mapping[str, str]:
+def overrides(norm: str) -> Mapping[str, str]:
     if not os.environ.get("LNCOMPILE_OVERRIDE"):
         return {}
     from lncompile.compiler import override_digest

@@ -18,7 +18,7 @@ PACKAGE = Path(lncompile.__file__).parent
 #: Lowest first. A module imports from its own layer and those below; a name stands for its submodules too.
 LAYERS = (
     ("errors", "digest", "interrupts"),
-    ("dtypes", "interface", "axes", "arrays"),
+    ("dtypes", "interface", "axes", "memory", "arrays"),
     ("ir",),
     ("printer", "verify", "interpret"),
     ("language", "equation", "fingerprint", "trace"),
@@ -38,10 +38,12 @@ LAYERS = (
         "backends.cuda.described",
     ),
     ("backends.cuda",),
-    ("cache", "cache_lock", "cache_tools"),
+    ("machine",),
+    ("cache", "cache_lock", "cache_tools", "tunings"),
     ("compiler", "device_compiler"),
     ("buffers", "kernel", "empty", "device_arrays", "device_runner", "device_kernel"),
-    ("specialize", "norm", "ahead", "norms", "channels", "functional"),
+    ("specialize", "norm", "requested", "ahead", "norms", "channels", "functional"),
+    ("autotune",),
     ("cli", "__main__"),
 )
 

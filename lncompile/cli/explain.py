@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -64,7 +65,7 @@ def explain(
 
     NORM is a norm of lncompile (layer_norm), package.module:name or file.py:name.
     """
-    _check_names(norm, constants)
+    check_names(norm, constants)
     with status("compiling"):
         stages = _stages(norm, shape, dtype, target, constants)
         if stage != "all" and stage not in stages:
@@ -79,7 +80,8 @@ def explain(
         print_code(text, _LEXERS.get(name, "text"))
 
 
-def _check_names(norm: Any, constants: Mapping[str, Any]) -> None:
+def check_names(norm: Any, constants: Mapping[str, Any]) -> None:
+    """Refuse, as wrong usage, names that are neither constants of ``norm`` nor axes."""
     equation = dispatcher_of(norm).equation
     known = [*equation.constants, *(name for name in equation.pattern.axes if name.isidentifier())]
     for name in constants:
@@ -93,8 +95,15 @@ def _check_names(norm: Any, constants: Mapping[str, Any]) -> None:
 def _stages(
     norm: Any, shape: tuple[int, ...], dtype: Any, target: str, constants: Mapping[str, Any]
 ) -> Mapping[str, str]:
-    try:
+    with blamed(constants):
         return compile(norm, shape=shape, dtype=dtype, target=target, **constants).stages
+
+
+@contextmanager
+def blamed(constants: Mapping[str, Any]) -> Iterator[None]:
+    """Turn an ``LncError`` about an option of the command's, or about a constant, into wrong usage."""
+    try:
+        yield
     except LncError as error:
         culprit, _, rest = str(error).partition(": ")
         if culprit in _OPTIONS:
