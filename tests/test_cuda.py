@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from cuda_kernels import check, cuda_compilation_of, needs_compiler, needs_disassembler
 from helpers import equation
 from ptx.sass import Budget, read_cubin, read_sass
@@ -15,6 +16,7 @@ from test_forms import FORMS
 
 import lncompile as lnc
 from lncompile.backends.cuda.link import disassembled
+from lncompile.cli import main
 
 #: A result's rounding, and some of the arithmetic's.
 TOLERANCE = {"float64": 1e-13, "float32": 1e-6, "float16": 1.2e-3, "bfloat16": 9e-3}
@@ -70,8 +72,13 @@ def test_family(norm: Any, sizes: dict[str, int]) -> None:
     check(norm, sizes, tolerance=2e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FORMS)
+#: Every way in which the loops lie; the others take minutes.
+QUICK = ("groups", "crossed", "two kinds, channels last")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FORMS]
+)
 def test_forms(name: str) -> None:
     form = FORMS[name]
     check(equation(form.pattern, **form.axes)(form.function), form.sizes, tolerance=1e-5)
@@ -169,3 +176,24 @@ def test_ptx_is_the_same_in_every_process() -> None:
 def test_targets(target: str) -> None:
     compilation = cuda_compilation_of(lnc.layer_norm, {"...": 1, "d": 256}, "bfloat16", target)
     assert all(code.cubin[:4] == b"\x7fELF" for code in compilation.codes)
+
+
+def test_a_hit_imports_nothing_of_the_compiler() -> None:
+    program = (
+        "import sys, lncompile as lnc\n"
+        "k = lnc.compile(lnc.rms_norm, shape=(3, 64), target='cuda:sm_90')\n"
+        "assert len(k.launches) == 3, k.launches\n"
+        "print({'numba', 'numba_cuda', 'cuda', 'cupy', 'llvmlite'} & set(sys.modules))"
+    )
+    lnc.compile(lnc.rms_norm, shape=(3, 64), target="cuda:sm_90")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_explain_shows_ptx() -> None:
+    arguments = ["explain", "rms_norm", "--shape", "3x64", "--target", "cuda:sm_90", "--stage"]
+    shown = CliRunner().invoke(main, [*arguments, "ptx"])
+    assert ".entry lnc_rms_norm_forward(" in shown.output
+    refused = CliRunner().invoke(main, [*arguments, "asm"])
+    assert refused.exit_code == 2
+    assert "cuda:sm_90 has the stages ir, grad" in refused.output
