@@ -87,6 +87,8 @@ class PhaseRunner:
         if ready.bytes:
             memory = self._memory(ready.bytes, (arrays[0].shape, number, stream.ptr), keep, cupy)
             pointers += [memory.ptr + offset for offset in ready.workspaces]
+        else:
+            pointers += [0] * len(ready.workspaces)
         target = device.stream_of(number, stream.ptr)
         for function, places, numbers in ready.calls:
             given = [pointers[place] for place in places]

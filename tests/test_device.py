@@ -83,6 +83,17 @@ def test_backward_takes_workspaces_once_a_stream_with_out(kernel: Any, fake: Dev
 
 
 @needs_compiler
+def test_no_rows_have_gradients_of_parameters(kernel: Any, fake: Device) -> None:
+    none = on_device(np.ones((0, 64), np.float32))
+    y, ctx = kernel.forward(none, on_device(np.ones(64, np.float32)))
+    assert y.shape == (0, 64)
+    assert not fake.launched
+    kernel.backward(none, ctx)
+    (launched,) = fake.launched
+    assert launched.entry == kernel.launches[-1].entry
+
+
+@needs_compiler
 def test_work_goes_to_the_arrays_device(kernel: Any, fake: Device) -> None:
     weight = np.ones(64, np.float32)
     given = on_device(np.ones((3, 64), np.float32), 1)
