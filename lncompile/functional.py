@@ -20,6 +20,7 @@ from lncompile import norms
 from lncompile.channels import Running, check_out, checked_channels, number, over, run, tracked
 from lncompile.dtypes import compute_dtype
 from lncompile.errors import LncTypeError, LncValueError
+from lncompile.kernel import is_on_device
 from lncompile.norm import Norm
 
 _EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52}
@@ -176,15 +177,24 @@ def _check_shapes(input: object, normalized_shape: Sequence[int], **parameters: 
         raise LncTypeError(f"normalized_shape: expected a sequence of ints; got {got}") from None
     if not shape:
         raise LncValueError("normalized_shape: expected at least one dimension; got ()")
-    x = arr.checked("input", input)
+    x = _checked("input", input)
     if x.shape[-len(shape) :] != shape:
         raise LncValueError(f"input: expected a shape that ends in normalized_shape {shape}; got {x.shape}")
     for name, value in parameters.items():
         if value is not None:
-            array = arr.checked(name, value)
+            array = _checked(name, value)
             if array.shape != shape:
                 raise LncValueError(f"{name}: expected normalized_shape {shape}; got shape {array.shape}")
     return len(shape)
+
+
+def _checked(name: str, value: object) -> Any:
+    """``value`` as an array, of NumPy's or on a device."""
+    if is_on_device(value):
+        from lncompile import device_arrays
+
+        return device_arrays.checked(name, value)
+    return arr.checked(name, value)
 
 
 def _over_last(norm: Any, count: int) -> Norm:

@@ -62,7 +62,7 @@ class Signature:
 
     def checked(self, values: Sequence[object]) -> list[Array | None]:
         """The arguments as arrays of supported dtypes, None for those that are left out."""
-        if any(_is_on_device(value) for value in values):
+        if any(is_on_device(value) for value in values):
             from lncompile import device_arrays
 
             return [
@@ -358,13 +358,13 @@ class Kernel:
         return direct
 
 
-def _is_on_device(value: object) -> bool:
+def is_on_device(value: object) -> bool:
     """Whether a value may be an array of a device; arrays of NumPy's, the most frequent, are told at once."""
     if value is None or isinstance(value, np.ndarray):
         return False
-    from lncompile.device_arrays import is_on_device
+    from lncompile import device_arrays
 
-    return is_on_device(value)
+    return device_arrays.is_on_device(value)
 
 
 def target_of(arrays: Sequence[Any]) -> str:

@@ -11,6 +11,7 @@ from cuda_kernels import COMPILES, needs_compiler
 from fake_cupy import Device, installed, on_device
 
 import lncompile as lnc
+from lncompile import functional
 from lncompile.backends.cuda import device as driver
 from lncompile.backends.cuda.plan import plan_of
 from lncompile.backends.cuda.target import find, serving
@@ -113,6 +114,14 @@ def test_norms_are_dispatched_by_their_arrays(kernel: Any, fake: Device) -> None
     count = len(fake.launched)
     assert type(lnc.rms_norm(np.ones((3, 64), np.float32))) is np.ndarray
     assert len(fake.launched) == count
+
+
+@needs_compiler
+def test_functions_like_torchs(kernel: Any, fake: Device) -> None:
+    weight = on_device(np.ones(64, np.float32))
+    y = functional.rms_norm(x(), (64,), weight, eps=1e-5)
+    assert fake.launched[-1].entry == kernel.launches[0].entry
+    assert functional.rms_norm(x(), (64,), weight, eps=1e-5, out=y) is y
 
 
 def test_mixed_arguments_are_refused(fake: Device) -> None:
