@@ -87,6 +87,16 @@ class Compilation:
         offered = self.lowered.interface
         return [raw_ir(self.lowered, self.target), entry_ir(offered.forward), entry_ir(offered.backward)]
 
+    def level(self, names: Mapping[str, str]) -> Built:
+        """The C functions alone under other ``names``, for a library of several levels."""
+        with interrupts_held():
+            from lncompile.backends.cpu.frontend import raw_ir
+            from lncompile.backends.cpu.pipeline import optimise
+
+        replaced = _override(self.program.name, "llvm")
+        modules = [raw_ir(self.lowered, self.target) if replaced is None else replaced]
+        return optimise(modules, list(names), self.target, names)
+
     @property
     def exports(self) -> list[str]:
         """The symbols of the library."""

@@ -9,8 +9,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache as memoized
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from lncompile import axes as ax
 from lncompile import cache, interface, kernel
 from lncompile.arrays import described
 from lncompile.backends.cpu.runtime import Slot
@@ -28,6 +29,22 @@ if TYPE_CHECKING:
 #: Counts changes of what entry points expect of the process beside the table's slots.
 _ABI = 1
 
+
+class Prebuilt(Protocol):
+    """Finds a kernel that was built ahead of time, or None; ``LncError`` refuses to compile one."""
+
+    def __call__(
+        self,
+        equation: Equation,
+        signature: Signature,
+        special: Specialization,
+        program: Callable[[], Program],
+    ) -> Kernel | None:
+        """The kernel of a specialization."""
+
+
+#: Asked in this order before a kernel is fetched or built.
+prebuilt: list[Prebuilt] = []
 
 _compiling = threading.RLock()
 
@@ -116,16 +133,61 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
     Raises ``LncError`` where the equation is wrong or its axes are not supported; no error of the disk
     prevents a kernel (``cache.fetch``).
     """
-    dtypes, sizes = dict(special.dtypes), dict(special.sizes)
     target = find(special.target)
+    program = memoized(lambda: traced(equation, special))
+    made: list[Compilation] = []
 
-    @memoized
-    def program() -> Program:
-        from lncompile.trace import trace
+    def stage(name: str) -> str:
+        if not made:
+            made.append(compilation(equation, special, program()))
+        return made[0].stages()[name]()
 
-        return trace(equation, dtypes, dict(special.constants), sizes, special.out_dtype)
+    def build() -> cache.Artifact:
+        made.append(compilation(equation, special, program()))
+        return made[0].artifact()
 
-    arguments = tuple((a.name, a.dims, a.name in dtypes) for a in equation.arguments)
+    stages = LazyStages(tuple(interface.STAGES), stage)
+    if 0 in dict(special.sizes).values():
+        from lncompile.empty import empty_kernel
+
+        return empty_kernel(signature, compilation(equation, special, program()), stages)
+    for find_prebuilt in prebuilt:
+        found = find_prebuilt(equation, signature, special, program)
+        if found is not None:
+            return found
+    spec = {
+        **_identity(equation, special, program),
+        **_form(equation, special),
+        "target": [target.name, target.triple, target.cpu, target.features],
+        "abi": abi(),
+        "versions": versions(),
+        "override": _overrides(equation.name),
+    }
+    entry = cache.fetch(spec, build)
+    if not runs_here(target):
+        elsewhere = _Elsewhere(target.name)
+        offered = interface.from_json(entry.meta["interface"])
+        return Kernel(
+            signature, offered, target.name, entry.meta["returns_tuple"], elsewhere, elsewhere, stages
+        )
+    return kernel.load(signature, entry.open_library(ctypes.CDLL), entry.meta, stages)
+
+
+def traced(equation: Equation, special: Specialization) -> Program:
+    """The program of a specialization."""
+    from lncompile.trace import trace
+
+    constants = dict(special.constants)
+    return trace(equation, dict(special.dtypes), constants, dict(special.sizes), special.out_dtype)
+
+
+def compilation(equation: Equation, special: Specialization, program: Program) -> Compilation:
+    """The way of a specialization through the compiler, from its program on."""
+    from lncompile.compiler import Compilation
+    from lncompile.emit.lower import Request
+
+    target = find(special.target)
+    sizes = dict(special.sizes)
     axes = ", ".join(f"{name}={size}" for name, size in special.sizes)
     header = (
         f"{equation.name}: {equation.pattern.text}, {axes or 'no fixed sizes'}",
@@ -133,49 +195,54 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
         *(f"{name:<12} {dtype}" for name, dtype in special.dtypes),
         f"{'target':<12} {target.name}",
     )
+    arguments = _arguments(equation, special)
+    request = Request(equation.name, equation.pattern, arguments, sizes, header, special.dots)
+    return Compilation(program, target, request)
 
-    def compilation() -> Compilation:
-        from lncompile.compiler import Compilation
-        from lncompile.emit.lower import Request
 
-        request = Request(equation.name, equation.pattern, arguments, sizes, header, special.dots)
-        return Compilation(program(), target, request)
+def identities(equation: Equation, special: Specialization, program: Callable[[], Program]) -> Iterator[str]:
+    """Keys of what a kernel computes and how it is called, whatever its target: equal keys, equal kernels.
 
-    made: list[Compilation] = []
+    The quick one first, which another version of Python or another file may change, then that of the program.
+    """
+    from lncompile import __version__
 
-    def stage(name: str) -> str:
-        if not made:
-            made.append(compilation())
-        return made[0].stages()[name]()
+    form = _form(equation, special)
+    quick = _identity(equation, special, program)
+    if "program" not in quick:
+        # What the language's own functions mean is part of the version.
+        yield cache.key_of({**quick, **form, "lncompile": __version__})
+    yield cache.key_of({**_program_text(program), **form})
 
-    def build() -> cache.Artifact:
-        made.append(compilation())
-        return made[0].artifact()
 
-    stages = LazyStages(tuple(interface.STAGES), stage)
-    if 0 in sizes.values():
-        from lncompile.empty import empty_kernel
+def abi() -> list[object]:
+    """What libraries expect of the process that calls them from Python."""
+    return [_ABI, *(f"{slot.name}={slot.value}" for slot in Slot)]
 
-        return empty_kernel(signature, compilation(), stages)
-    spec = {
-        **_identity(equation, special, program),
-        "arguments": [[name, [list(dim) for dim in dims], there] for name, dims, there in arguments],
+
+def _form(equation: Equation, special: Specialization) -> dict[str, object]:
+    """What arrays a kernel takes."""
+    return {
+        "arguments": [
+            [name, [list(dim) for dim in dims], there] for name, dims, there in _arguments(equation, special)
+        ],
         "pattern": equation.pattern.text,
-        "sizes": sizes,
+        "sizes": dict(special.sizes),
         "dots": special.dots,
-        "target": [target.name, target.triple, target.cpu, target.features],
-        "abi": [_ABI, *(f"{slot.name}={slot.value}" for slot in Slot)],
-        "versions": _versions(),
-        "override": _overrides(equation.name),
     }
-    entry = cache.fetch(spec, build)
-    if not _runs_here(target):
-        elsewhere = _Elsewhere(target.name)
-        offered = interface.from_json(entry.meta["interface"])
-        return Kernel(
-            signature, offered, target.name, entry.meta["returns_tuple"], elsewhere, elsewhere, stages
-        )
-    return kernel.load(signature, entry.open_library(ctypes.CDLL), entry.meta, stages)
+
+
+def _arguments(
+    equation: Equation, special: Specialization
+) -> tuple[tuple[str, tuple[ax.Dim, ...], bool], ...]:
+    dtypes = dict(special.dtypes)
+    return tuple((a.name, a.dims, a.name in dtypes) for a in equation.arguments)
+
+
+def _program_text(program: Callable[[], Program]) -> Mapping[str, object]:
+    from lncompile.printer import show
+
+    return {"program": show(program())}
 
 
 def _identity(
@@ -185,9 +252,7 @@ def _identity(
     text = fingerprint(equation.function)  # type: ignore[arg-type]
     constants = [fingerprint_of_value(value) for _, value in special.constants]
     if text is None or None in constants:
-        from lncompile.printer import show
-
-        return {"program": show(program())}
+        return _program_text(program)
     return {
         "equation": text,
         "defaults": [repr(argument.default) for argument in equation.arguments],
@@ -257,7 +322,7 @@ class _Elsewhere:
         )
 
 
-def _runs_here(target: CpuTarget) -> bool:
+def runs_here(target: CpuTarget) -> bool:
     """Whether this machine executes the code of ``target``: each level includes those before it."""
     here = host()
     names = list(TARGETS)
@@ -273,7 +338,7 @@ def _overrides(norm: str) -> Mapping[str, str]:
 
 
 @memoized
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Versions of what makes the code, and a stamp of this package's own files; imports none of it."""
     found = {"numba": "", "llvmlite": ""}
     for directory in sys.path:

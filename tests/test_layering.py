@@ -32,7 +32,7 @@ LAYERS = (
     ("cache", "cache_lock", "cache_tools"),
     ("compiler",),
     ("buffers", "kernel", "empty"),
-    ("specialize", "norm", "ahead", "norms", "channels", "functional"),
+    ("specialize", "norm", "requested", "fixed", "aot", "ahead", "norms", "channels", "functional"),
     ("cli", "__main__"),
 )
 

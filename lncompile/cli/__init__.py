@@ -1,4 +1,4 @@
-"""The command line: ``lncompile demo | explain | cache | doctor``.
+"""The command line: ``lncompile demo | explain | build | cache | doctor``.
 
 Exit codes: 0 done, 1 the work failed (one line ``error: ...`` says why), 2 wrong usage.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from lncompile import __version__
+from lncompile.cli.build import build
 from lncompile.cli.cache import cache
 from lncompile.cli.demo import demo
 from lncompile.cli.doctor import doctor
@@ -38,5 +39,5 @@ def main() -> None:
     """Normalization kernels, compiled from their equations."""
 
 
-for _command in (demo, explain, cache, doctor):
+for _command in (demo, explain, build, cache, doctor):
     main.add_command(_command)
