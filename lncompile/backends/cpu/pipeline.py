@@ -43,10 +43,12 @@ def optimise(
     exports: Sequence[str],
     target: CpuTarget,
     hidden: Mapping[str, str] | None = None,
+    level: int = 3,
 ) -> Built:
     """Link ``modules`` (LLVM IR) and optimise them for ``target``; all but ``exports`` is private.
 
-    ``hidden`` gives exports other names, under which further modules of the same library alone see them.
+    ``hidden`` gives exports other names, under which further modules of the same library alone see them. With
+    ``level`` 0 the code is taken as it is, which is enough for what has no loops.
     """
     machine = _machine(target)
     whole: Any = None
@@ -67,7 +69,7 @@ def optimise(
         if not variable.is_declaration:
             variable.linkage = "internal"
     whole.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options = llvm.create_pipeline_tuning_options(speed_level=level)
     options.loop_vectorization = True
     options.slp_vectorization = True
     builder = llvm.create_pass_builder(machine, options)
