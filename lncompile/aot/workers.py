@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from lncompile.aot.part import Part
 from lncompile.errors import CompilerBug
+from lncompile.interrupts import interrupts_held
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -35,8 +36,11 @@ def compiled(parts: Sequence[Part], jobs: int, advance: Callable[[], object]) ->
     have ended when this returns or raises.
     """
     _import_compiler()
-    workers = [_started(parts) for _ in range(min(jobs, len(parts)))]
+    workers: list[_Worker] = []
     try:
+        # Python drops an exception that a signal raises in the midst of a fork.
+        with interrupts_held():
+            workers += [_started(parts) for _ in range(min(jobs, len(parts)))]
         return _collected(parts, workers, advance)
     finally:
         for worker in workers:

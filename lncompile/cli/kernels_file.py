@@ -32,11 +32,12 @@ def read_kernels(path: Path, defaults: Request) -> list[Request]:
     """The requests of a file; ``defaults`` fill what its tables leave out.
 
     Raises:
-        click.BadParameter: it is no TOML, or says what no build can be asked for.
-        OSError: it cannot be read.
+        click.BadParameter: it is not there or no TOML, or says what no build can be asked for.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise click.BadParameter(f"cannot be read: {error.strerror}", param_hint=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(str(error), param_hint=str(path)) from error
     if not tables:
