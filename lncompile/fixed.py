@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 from lncompile import arrays as arr
@@ -12,7 +11,7 @@ from lncompile.equation import Equation
 from lncompile.errors import LncError, LncTypeError, LncValueError
 from lncompile.kernel import Kernel, Signature
 from lncompile.norm import Dispatcher
-from lncompile.specialize import Specialization
+from lncompile.specialize import Specialization, compiling
 
 
 class Candidate:
@@ -21,11 +20,16 @@ class Candidate:
     def __init__(self, special: Specialization, load: Callable[[], Kernel]) -> None:
         self.special = special
         self._load = load
+        self.opened: Kernel | None = None
 
-    @cached_property
+    @property
     def kernel(self) -> Kernel:
-        """The kernel; ``LncError`` where it cannot be loaded."""
-        return self._load()
+        """The kernel, the same for all threads; ``LncError`` where it cannot be loaded."""
+        if self.opened is None:
+            with compiling():
+                if self.opened is None:
+                    self.opened = self._load()
+        return self.opened
 
 
 class Fixed(Dispatcher):
@@ -40,7 +44,7 @@ class Fixed(Dispatcher):
 
     def knows(self, kernel: Kernel) -> bool:
         """Whether ``kernel`` is one of these."""
-        return any(candidate.kernel is kernel for candidate in self._candidates)
+        return any(candidate.opened is kernel for candidate in self._candidates)
 
     def kernel_for(
         self, values: tuple[object, ...], options: dict[str, Any]

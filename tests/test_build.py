@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -214,9 +215,11 @@ def _odd() -> bytes:
 def test_parts_are_compiled_in_order_and_counted() -> None:
     parts = [Part(str(number), lambda number=number: bytes([number])) for number in range(7)]  # type: ignore[misc]
     done: list[int] = []
-    assert workers.compiled(parts, 3, lambda: done.append(1)) == [bytes([number]) for number in range(7)]
+    assert workers.compiled(parts, 3, nullcontext(lambda: done.append(1))) == [
+        bytes([number]) for number in range(7)
+    ]
     assert len(done) == 7
-    assert workers.compiled([], 3, lambda: None) == []
+    assert workers.compiled([], 3, nullcontext(lambda: None)) == []
 
 
 @pytest.mark.parametrize(
@@ -230,4 +233,4 @@ def test_parts_are_compiled_in_order_and_counted() -> None:
 def test_parts_that_fail(broken: Callable[[], bytes], error: type[Exception], said: str) -> None:
     parts = [Part("sound part", lambda: b""), Part("broken part", broken)]
     with pytest.raises(error, match=said):
-        workers.compiled(parts, 2, lambda: None)
+        workers.compiled(parts, 2, nullcontext(lambda: None))

@@ -12,7 +12,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from typing import Any, NamedTuple
@@ -29,8 +29,13 @@ class _Worker(NamedTuple):
     pipe: Connection
 
 
-def compiled(parts: Sequence[Part], jobs: int, advance: Callable[[], object]) -> list[bytes]:
-    """Compile all parts in at most ``jobs`` processes; ``advance`` is called after each of them.
+def compiled(
+    parts: Sequence[Part], jobs: int, watch: AbstractContextManager[Callable[[], object]]
+) -> list[bytes]:
+    """Compile all parts in at most ``jobs`` processes.
+
+    ``watch``, such as a progress bar, is entered once these run, so that no thread of its own is forked; what
+    it gives is called after each part.
 
     Raises whatever compiling a part raises, and ``CompilerBug`` where a process died of one. All processes
     have ended when this returns or raises.
@@ -41,7 +46,8 @@ def compiled(parts: Sequence[Part], jobs: int, advance: Callable[[], object]) ->
         # Python drops an exception that a signal raises in the midst of a fork.
         with interrupts_held():
             workers += [_started(parts) for _ in range(min(jobs, len(parts)))]
-        return _collected(parts, workers, advance)
+        with watch as advance:
+            return _collected(parts, workers, advance)
     finally:
         for worker in workers:
             worker.process.kill()

@@ -139,8 +139,7 @@ def _wanted(norms: Sequence[str], defaults: Request) -> list[Wanted]:
 
 def _built(wanted: Sequence[Wanted], package: str, static: bool, jobs: int) -> Built:
     def compile_all(parts: Sequence[Part]) -> list[bytes]:
-        with progress_bar(f"compiling for {len(wanted)} kernels", len(parts)) as advance:
-            return compiled(parts, jobs, advance)
+        return compiled(parts, jobs, progress_bar("compiling", len(parts)))
 
     try:
         return build_files(wanted, compile_all, package=package, static=static)

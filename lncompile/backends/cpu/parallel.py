@@ -8,10 +8,13 @@ LLVM and Intel export alike, calls a function with one pointer on each thread; i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from llvmlite import ir
+
+from lncompile.backends.cpu.calls import fold
+from lncompile.errors import CompilerBug
 
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 _POINTER = ir.PointerType()
@@ -94,6 +97,20 @@ def _define_share(module: Any, target: Any, job_type: Any) -> Any:
         build.atomic_rmw("umax", _member(build, job, job_type, _STATUS), status, "monotonic")
     build.ret_void()
     return function
+
+
+def evaluated(build: Any, expression: str, sizes: Mapping[str, Any]) -> Any:
+    """The value of a C expression over int64 ``sizes``; ``CompilerBug`` where it names another."""
+
+    def leaf(value: int | str) -> Any:
+        if isinstance(value, int):
+            return _INT64(value)
+        if value not in sizes:
+            raise CompilerBug(f"{expression}: a size that is not known: {value!r}")
+        return sizes[value]
+
+    builders = {"+": build.add, "-": build.sub, "*": build.mul, "/": build.sdiv}
+    return fold(expression, leaf, lambda operator, left, right: builders[operator](left, right))
 
 
 def declared(module: Any, name: str, arguments: list[Any]) -> Any:

@@ -13,8 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from lncompile.backends.cpu.calls import fold
-from lncompile.backends.cpu.parallel import OpenMP, declared, run
+from lncompile.backends.cpu.parallel import OpenMP, declared, evaluated, run
 from lncompile.backends.cpu.runtime import SERIAL_BELOW
 from lncompile.interface import Phase
 
@@ -36,8 +35,8 @@ def whole_ir(phase: Phase, name: str) -> str:
     given = build.icmp_unsigned("!=", openmp, _POINTER(None))
     by_name, size_by_name = dict(zip(buffers, pointers, strict=True)), dict(zip(sizes, numbers, strict=True))
     for call in phase.calls:
-        units = _evaluated(build, call.units, size_by_name)
-        work = build.mul(units, _evaluated(build, call.unit_work, size_by_name))
+        units = evaluated(build, call.units, size_by_name)
+        work = build.mul(units, evaluated(build, call.unit_work, size_by_name))
         many = build.and_(given, build.icmp_signed(">=", work, _INT64(SERIAL_BELOW)))
         arguments = [*(by_name[buffer] for buffer in call.buffers), *numbers]
         target = declared(module, call.function, arguments)
@@ -55,12 +54,3 @@ def _members(build: Any, openmp: Any) -> OpenMP:
         build.load(place, typ=kind) for place, kind in zip(places, kinds, strict=True)
     )
     return OpenMP(parallel, thread_num, num_threads, threads)
-
-
-def _evaluated(build: Any, expression: str, sizes: dict[str, Any]) -> Any:
-    builders = {"+": build.add, "-": build.sub, "*": build.mul, "/": build.sdiv}
-    return fold(
-        expression,
-        lambda leaf: sizes[leaf] if isinstance(leaf, str) else _INT64(leaf),
-        lambda operator, left, right: builders[operator](left, right),
-    )
