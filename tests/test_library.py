@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from lncompile import axes as ax
 from lncompile.aot.build import build, here
 from lncompile.aot.wanted import Wanted
 from lncompile.backends.cpu import levels
+from lncompile.backends.cpu.target import BASELINES, host
 from lncompile.errors import LncValueError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -164,6 +166,27 @@ def openmp(threads: int) -> OpenMP:
     return OpenMP(*(ctypes.cast(library[name], ctypes.c_void_p) for name in names), threads)
 
 
+@on_x86_64
+def test_the_resolver_finds_the_level_of_this_machine(tmp_path: Path) -> None:
+    from lncompile.backends.cpu.elf import link
+    from lncompile.backends.cpu.pipeline import optimise
+
+    phase = lnc.compile(lnc.l2_norm, shape=(3, 8)).interface.forward
+    text = levels.front_ir([phase._replace(calls=())], [[levels.Level(1, phase)]])
+    text += "define i32 @rank() {\n  %r = call i32 @lnc.rank()\n  ret i32 %r\n}\n"
+    built = optimise([text], ["rank"], BASELINES[host().triple]).object_file()
+    (tmp_path / "rank.so").write_bytes(link(built, ["rank"], "rank.so"))
+    assert ctypes.CDLL(str(tmp_path / "rank.so")).rank() == levels.RANKS[host().name]
+
+
+@on_x86_64
+def test_libraries_for_x86_64_are_built_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = wanted(lnc.layer_norm, (4, 24), "float32", "cpu:x86-64-v2")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with pytest.raises(LncValueError, match="target: libraries for cpu:x86-64-v2 are built on x86-64"):
+        build([one], here)
+
+
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_whole_phases_on_the_openmp_of_the_program(rows_library: Path, threads: int) -> None:
     foreign, rows = Foreign(rows_library), 300
@@ -195,6 +218,12 @@ def test_two_kernels_of_one_name(tmp_path: Path) -> None:
     one, other = (wanted(lnc.layer_norm, (4, 24), "float32", eps=eps) for eps in (1e-5, 1e-6))
     with pytest.raises(LncValueError, match="two kernels would be called layer_norm_24_float32"):
         build([one, other], here)
+
+
+def test_two_norms_of_one_name(tmp_path: Path) -> None:
+    kernels = [wanted(norm, (4, size), "float32") for size, norm in ((8, lnc.l2_norm), (9, lnc.softmax))]
+    with pytest.raises(LncValueError, match="same: two norms have this name"):
+        build([replace(one, name="same") for one in kernels], here)
 
 
 def test_other_batch_sizes_are_the_same_kernel() -> None:

@@ -40,7 +40,7 @@ def build(
     made = iter(compile_all([part for product in products for part in product.parts]))
     outputs = [product.finish([next(made) for _ in product.parts], static) for product in products]
     files: dict[str, bytes] = {}
-    texts = package_files(package, [output.member for output in outputs])
+    texts = package_files(package, [output.member for output in outputs if output.member is not None])
     for group in (*(output.files for output in outputs), {k: v.encode() for k, v in texts.items()}):
         for name, data in group.items():
             if name in files:

@@ -25,6 +25,8 @@ class Member(NamedTuple):
 
 def package_files(name: str, members: Sequence[Member]) -> dict[str, str]:
     """The files of the package ``name``: one C header with all others, pkg-config's and CMake's."""
+    if not members:
+        return {}
     processors = list(dict.fromkeys(member.processor for member in members))
     files = {
         f"{name}.h": _umbrella(name, members, processors),

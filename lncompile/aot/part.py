@@ -16,12 +16,15 @@ class Part(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What a product comes to: files by name, its entry in the manifest, and what ``--report`` shows."""
+    """What a product comes to: files by name, its entry in the manifest, and what ``--report`` shows.
+
+    ``member`` is what build tools are told of, if it is a library that programs link with.
+    """
 
     files: dict[str, bytes]
     record: dict[str, Any]
     report: list[dict[str, Any]]
-    member: Member
+    member: Member | None = None
 
 
 class Product(Protocol):

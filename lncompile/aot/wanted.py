@@ -121,14 +121,16 @@ def distinct(wanted: Iterable[Wanted]) -> list[Wanted]:
     Raises ``LncError`` where two kernels would have the same name.
     """
     found: dict[str, Wanted] = {}
+    norms: dict[str, Dispatcher] = {}
     for one in wanted:
+        if norms.setdefault(one.name, one.dispatcher) is not one.dispatcher:
+            raise LncValueError(
+                f"{one.name}: two norms have this name; give one another (the key of its table in a file)"
+            )
         if 0 in dict(one.special.sizes).values():
             raise LncValueError(f"shape: {one.name} over zero features has nothing to build")
         earlier = found.setdefault(one.stem, one)
-        if (
-            earlier.dispatcher.equation is not one.dispatcher.equation
-            or earlier.special.key != one.special.key
-        ):
+        if earlier.name != one.name or earlier.special.key != one.special.key:
             raise LncValueError(
                 f"{one.name}: two kernels would be called {one.stem}; "
                 "give one of them another name (the key of its table in a file)"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 
 from lncompile.aot.wanted import Wanted
 from lncompile.backends.cpu.levels import RANKS, Level
 from lncompile.compiler import Compilation
+from lncompile.errors import LncValueError
 from lncompile.interface import Interface, Phase, to_json
 from lncompile.specialize import compilation, traced
 
@@ -75,12 +77,21 @@ def libraries(wanted: Wanted) -> list[Library]:
         groups.setdefault((processor, _shared(level.lowered.interface)), []).append(level)
     found: list[Library] = []
     for (processor, _), levels in groups.items():
+        _check_assembler(levels[0])
         stem = wanted.stem
         if any(library.processor == processor for library in found):
             # Levels that need other arrays cannot stand behind the same functions.
             stem += "_" + levels[0].target.name.partition(":")[2].replace("-", "_")
         found.append(Library(wanted, stem + _SUFFIXES[processor], stem, tuple(levels)))
     return found
+
+
+def _check_assembler(level: Compilation) -> None:
+    """Libraries for x86-64 ask the CPU in assembly, and llvmlite reads that of its own machine alone."""
+    if RANKS[level.target.name] and platform.machine().lower() not in ("x86_64", "amd64"):
+        raise LncValueError(
+            f"target: libraries for {level.target.name} are built on x86-64; this is {platform.machine()}"
+        )
 
 
 def _shared(interface: Interface) -> str:
