@@ -40,7 +40,7 @@ def compiled(
     Raises whatever compiling a part raises, and ``CompilerBug`` where a process died of one. All processes
     have ended when this returns or raises.
     """
-    _import_compiler()
+    import_compiler()
     workers: list[_Worker] = []
     try:
         # Python drops an exception that a signal raises in the midst of a fork.
@@ -94,7 +94,7 @@ def _collected(
     return [made[number] for number in range(len(parts))]
 
 
-def _import_compiler() -> None:
+def import_compiler() -> None:
     """Import what the parts need before forking, so that no worker has to."""
     from lncompile.backends.cpu import entry, frontend, pipeline, whole  # noqa: F401
 
