@@ -21,7 +21,7 @@ from llvmlite import ir
 
 from lncompile.backends.cpu import runtime
 from lncompile.backends.cpu.calls import may_coincide, required_count, workspace_expression
-from lncompile.backends.cpu.parallel import OpenMP, call_indirect, declared, evaluated, run
+from lncompile.backends.cpu.parallel import OpenMP, call_indirect, declared, evaluated, run_units
 from lncompile.backends.cpu.runtime import DTYPE_NUMBERS, Slot
 from lncompile.dtypes import TABLE
 from lncompile.errors import CompilerBug
@@ -355,7 +355,7 @@ class _Entry:
 
     def _execute_units(self, target: Any, arguments: list[Any], units: Any, work: Any) -> None:
         many = self.build.icmp_signed(">=", work, self._slot(Slot.OPENMP_FROM))
-        run(self.module, self.build, target, arguments, units, many, self._openmp)
+        run_units(self.module, self.build, target, arguments, units, many, self._openmp)
 
     def _openmp(self) -> OpenMP:
         """The functions and the number of threads in the table."""

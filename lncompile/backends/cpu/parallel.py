@@ -30,7 +30,7 @@ class OpenMP(NamedTuple):
     threads: Any
 
 
-def run(
+def run_units(
     module: Any,
     build: Any,
     target: Any,

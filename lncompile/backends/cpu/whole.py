@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from lncompile.backends.cpu.parallel import OpenMP, declared, evaluated, run
+from lncompile.backends.cpu.parallel import OpenMP, declared, evaluated, run_units
 from lncompile.backends.cpu.runtime import SERIAL_BELOW
 from lncompile.interface import Phase
 
@@ -40,7 +40,7 @@ def whole_ir(phase: Phase, name: str) -> str:
         many = build.and_(given, build.icmp_signed(">=", work, _INT64(SERIAL_BELOW)))
         arguments = [*(by_name[buffer] for buffer in call.buffers), *numbers]
         target = declared(module, call.function, arguments)
-        status = run(module, build, target, arguments, units, many, lambda: _members(build, openmp))
+        status = run_units(module, build, target, arguments, units, many, lambda: _members(build, openmp))
         with build.if_then(build.icmp_unsigned("!=", status, _INT32(0)), likely=False):
             build.ret(status)
     build.ret(_INT32(0))
