@@ -45,7 +45,7 @@ def remez(rows: list[list[mp.mpf]], target: list[mp.mpf]) -> list[mp.mpf]:
         if len(runs) < len(at) or abs(errors[max(runs, key=lambda i: abs(errors[i]))]) < abs(level) * 1.001:
             break
         at = runs
-    return solution
+    return [*solution]
 
 
 def fit(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lncompile.ahead import CompiledKernel, compile
+from lncompile.autotune import tune
 from lncompile.backends.cpu.runtime import get_num_threads, set_num_threads
 from lncompile.errors import LncError
 from lncompile.kernel import Context
@@ -34,6 +35,7 @@ from lncompile.language import (
     tanh,
     where,
 )
+from lncompile.memory import get_pool_bytes, set_pool_bytes
 from lncompile.norm import Norm, norm
 from lncompile.norms import (
     ada_layer_norm,
@@ -76,6 +78,7 @@ __all__ = [
     "exp",
     "gelu",
     "get_num_threads",
+    "get_pool_bytes",
     "group_norm",
     "instance_norm",
     "l2_norm",
@@ -92,6 +95,7 @@ __all__ = [
     "rms_norm",
     "rsqrt",
     "set_num_threads",
+    "set_pool_bytes",
     "sigmoid",
     "silu",
     "softmax",
@@ -99,6 +103,7 @@ __all__ = [
     "square",
     "sum",
     "tanh",
+    "tune",
     "use",
     "where",
 ]

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from lncompile import memory
 from lncompile.dtypes import TABLE, name_of
 from lncompile.errors import LncTypeError, LncValueError
 
@@ -46,15 +47,12 @@ def dtype_name(name: str, array: Array) -> str:
 
 def canonical(array: Array) -> Array:
     """The array itself if a kernel can read it, else a copy: contiguous, aligned, in native byte order."""
-    if (
-        type(array) is np.ndarray
-        and array.flags.c_contiguous
-        and array.flags.aligned
-        and array.dtype.isnative
-    ):
-        return array
-    # np.require turns 0-d arrays into 1-d ones when it copies.
-    return np.require(array, _native(array.dtype), ["C", "A"]).reshape(array.shape).view(np.ndarray)
+    plain = array if type(array) is np.ndarray else array.view(np.ndarray)
+    if plain.flags.c_contiguous and plain.flags.aligned and plain.dtype.isnative:
+        return plain
+    copy = memory.empty(plain.shape, _native(plain.dtype))
+    np.copyto(copy, plain)
+    return copy
 
 
 def check_output(name: str, array: object, shape: tuple[int, ...], dtype: str) -> Array:

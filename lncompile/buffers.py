@@ -4,10 +4,14 @@ The pattern describes the first argument, so its shape tells every batch axis. W
 written out once as a Python function, four times as quick as walking over the buffers::
 
     def allocate(x):
-        if type(x) is not ndarray or x.ndim < 1:
+        if type(x) is not ndarray:
             return None
         s = x.shape
-        return (empty(s, float32), empty((*s[:-1],), float32))
+        if len(s) < 1:
+            return None
+        if x.nbytes < 262144:
+            return (empty(s, float32), empty((*s[:-1],), float32))
+        return (pooled(s, float32), pooled((*s[:-1],), float32))
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from lncompile import memory
 from lncompile.axes import ELLIPSIS
 from lncompile.dtypes import TABLE
 from lncompile.interface import Buffer, Phase, Role
@@ -46,28 +51,34 @@ def allocator(phase: Phase, buffers: Sequence[Buffer | None], *, single: bool = 
     """A function from the first argument to a tuple of new arrays, None in the place of a None.
 
     With ``single`` it gives the only array bare. It gives None where the first argument is no plain array or
-    has too few dimensions; sizes that do not fit are left for others to find.
+    its dimensions do not tell the sizes; what does not fit otherwise is left for others to find.
     """
     first = phase.buffers[0]
-    ellipsis = ELLIPSIS in first.dims
-    fits = f"x.ndim < {len(first.dims) - 1}" if ellipsis else f"x.ndim != {len(first.dims)}"
-    lines = [
-        "def allocate(x):",
-        f"    if type(x) is not ndarray or {fits}:",
-        "        return None",
-        "    s = x.shape",
-    ]
-    if any(buffer is not None and buffer.role == "workspace" for buffer in buffers):
+    made = [buffer for buffer in buffers if buffer is not None]
+    lines = ["def allocate(x):", "    if type(x) is not ndarray:", "        return None", "    s = x.shape"]
+    # Not where all arrays are like x: it takes as long as a tenth of np.empty.
+    if any(buffer.role == "workspace" or buffer.dims != first.dims for buffer in made):
+        ellipsis = ELLIPSIS in first.dims
+        unfit = f"len(s) < {len(first.dims) - 1}" if ellipsis else f"len(s) != {len(first.dims)}"
+        lines += [f"    if {unfit}:", "        return None"]
+    if any(buffer.role == "workspace" for buffer in made):
         lines += [f"    {size.name} = {_product(size.axes, size.factor, first)}" for size in phase.sizes]
-    arrays = [
-        "None" if buffer is None else f"empty({_shape(buffer, first)}, {buffer.dtype})" for buffer in buffers
+    lines += [
+        f"    if x.nbytes < {memory.MAY_MAKE_POOLED}:",
+        f"        return {_arrays('empty', buffers, first, single)}",
+        f"    return {_arrays('pooled', buffers, first, single)}",
     ]
-    lines.append(f"    return {arrays[0]}" if single else f"    return ({''.join(a + ', ' for a in arrays)})")
-    names: dict[str, Any] = {b.dtype: TABLE[b.dtype].numpy for b in buffers if b is not None}
-    names |= {"ndarray": np.ndarray, "empty": np.empty, "prod": prod}
+    names: dict[str, Any] = {b.dtype: TABLE[b.dtype].numpy for b in made}
+    names |= {"ndarray": np.ndarray, "empty": np.empty, "pooled": memory.empty, "prod": prod}
     exec("\n".join(lines), names)
     allocate: Allocate = names["allocate"]
     return allocate
+
+
+def _arrays(new: str, buffers: Sequence[Buffer | None], first: Buffer, single: bool) -> str:
+    """The arrays that the function ``new`` makes for ``buffers``: a tuple, or the only one bare."""
+    arrays = ["None" if b is None else f"{new}({_shape(b, first)}, {b.dtype})" for b in buffers]
+    return arrays[0] if single else f"({''.join(array + ', ' for array in arrays)})"
 
 
 def _slice(at: int, first: Buffer) -> slice:

@@ -6,6 +6,7 @@ One entry a key, the key being the hash of everything that the code depends on::
     v1/ab/<key>.py      the source that it was compiled from
     v1/ab/<key>.json    spec, meta and digests: the commit record, written last and removed first
     v1/ab/<key>.lock    held (flock) by whoever builds the entry
+    v1/tuning/          see :mod:`lncompile.tunings`
 
 An entry without its record does not exist. Every byte that is read is checked against a digest, and the
 library is opened from the very bytes that were checked, so damage can cost a rebuild but never give a
@@ -114,7 +115,7 @@ def key_of(spec: Mapping[str, Any]) -> str:
         CompilerBug: a mapping has a key that is not a string, which JSON would silently turn into one.
         TypeError: a value has no form in JSON.
     """
-    return digest(_canonical(spec))
+    return digest(canonical(spec))
 
 
 def fetch(spec: Mapping[str, Any], build: Callable[[], Artifact]) -> Entry:
@@ -145,7 +146,7 @@ def lookup(key: str) -> Entry | None:
     except (OSError, Damaged):
         return None
     if entry is not None:
-        _renew(os.path.join(directories[-1], key + ".json"))
+        renew(os.path.join(directories[-1], key + ".json"))
     return entry
 
 
@@ -171,7 +172,7 @@ def read_entry(shard: str, key: str) -> Entry | None:
     """
     path = os.path.join(shard, key)
     try:
-        record = _read_record(path + ".json")
+        record = read_record(path + ".json")
     except FileNotFoundError:
         return None
     try:
@@ -220,7 +221,7 @@ def _shard_to_write(key: str) -> str | None:
 def _build(spec: Mapping[str, Any], key: str, build: Callable[[], Artifact], shard: str | None) -> Entry:
     artifact = build()
     source = artifact.source.encode()
-    body = _canonical(
+    body = canonical(
         {
             "spec": spec,
             "meta": artifact.meta,
@@ -228,7 +229,7 @@ def _build(spec: Mapping[str, Any], key: str, build: Callable[[], Artifact], sha
             "source": _digest(source),
         }
     )
-    stored = shard is not None and _commit(shard, key, artifact.library, source, _seal(body))
+    stored = shard is not None and _commit(shard, key, artifact.library, source, seal(body))
     stored_at = os.path.join(shard, key + ".so") if shard is not None and stored else None
     # Read back, so that a fresh entry and a cached one have equal meta (JSON turns tuples into lists).
     return Entry(key, artifact.library, artifact.source, json.loads(body)["meta"], stored_at)
@@ -239,9 +240,9 @@ def _commit(shard: str, key: str, library: bytes, source: bytes, record: bytes) 
     path = os.path.join(shard, key)
     try:
         remove_entry(shard, key)
-        _write(path + ".so", library)
-        _write(path + ".py", source)
-        _write(path + ".json", record)
+        write_file(path + ".so", library)
+        write_file(path + ".py", source)
+        write_file(path + ".json", record)
     except BaseException as error:
         with suppress(OSError):
             remove_entry(shard, key)
@@ -251,7 +252,7 @@ def _commit(shard: str, key: str, library: bytes, source: bytes, record: bytes) 
     return True
 
 
-def _write(path: str, data: bytes) -> None:
+def write_file(path: str, data: bytes) -> None:
     """Put a complete file in place, or none."""
     # Not tempfile: its import alone takes 6-11 ms.
     partial = f"{path}.{os.getpid()}-{os.urandom(8).hex()}.tmp"
@@ -268,7 +269,8 @@ def _write(path: str, data: bytes) -> None:
         raise
 
 
-def _canonical(value: Mapping[str, Any]) -> bytes:
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """``value`` as JSON, the same bytes for equal values."""
     _require_string_keys(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
@@ -288,15 +290,21 @@ def _digest(data: bytes) -> dict[str, Any]:
     return {"bytes": len(data), "sha256": digest(data)}
 
 
-def _seal(body: bytes) -> bytes:
+def seal(body: bytes) -> bytes:
     """Precede a record by its own digest, since a flipped bit may well leave it valid JSON."""
     return _RECORD_HEAD % digest(body).encode() + body + _RECORD_TAIL
 
 
-def _read_record(path: str) -> Any:
+def read_record(path: str) -> Any:
+    """The content of a sealed record.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Damaged: it is not what was written.
+    """
     data = _read(path)
     body = data[_RECORD_BODY]
-    if data != _seal(body):
+    if data != seal(body):
         raise Damaged(path, "does not match its own digest")
     return json.loads(body)
 
@@ -323,7 +331,8 @@ def _read(path: str) -> bytes:
         raise Damaged(path, f"cannot be read: {error.strerror}") from error
 
 
-def _renew(path: str) -> None:
+def renew(path: str) -> None:
+    """Note that a record was used, for ``prune``."""
     with suppress(OSError):
         if time.time() - os.stat(path).st_mtime > _RENEW_AFTER_S:
             os.utime(path)

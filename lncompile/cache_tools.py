@@ -1,4 +1,4 @@
-"""Looking after the store: what is in it, is it sound, and throwing entries away.
+"""Looking after the store: what is in it, is it sound, and throwing entries and records of tuning away.
 
 Only files that the store itself wrote are counted or removed, whatever else lies in its directory.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from lncompile import tunings
 from lncompile.cache import SCHEMA, Damaged, cache_dir, distrust, read_entry, remove_entry
 from lncompile.cache_lock import locked
 from lncompile.errors import LncValueError
@@ -29,8 +30,8 @@ _FILE_NAME = re.compile(r"([0-9a-f]{64})\.(so|py|json|lock|(?:so|py|json)\.[0-9]
 class Info:
     """What the store holds.
 
-    ``bytes`` counts all its files, ``norms`` the sound entries by ``meta["norm"]``; ``problem`` says why the
-    directory is not used, None if it is or is yet to be created.
+    ``bytes`` counts all its files, ``norms`` the sound entries by ``meta["norm"]``, ``tunings`` the records
+    of tuning; ``problem`` says why the directory is not used, None if it is or is yet to be created.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Info:
     norms: dict[str, int]
     leftovers: int
     problem: str | None
+    tunings: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Verification:
     entries: int
     damaged: tuple[Damage, ...]
     leftovers: tuple[str, ...]
+    tunings: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Removal:
     leftovers: int
     bytes: int
     kept: int
+    tunings: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ def info() -> Info:
         OSError: there is no directory for a store, or it cannot be read.
     """
     slots = list(_slots())
+    records, partial = _tunings()
     norms: Counter[str] = Counter()
     for slot in slots:
         with suppress(Damaged):
@@ -114,31 +119,43 @@ def info() -> Info:
     return Info(
         path=cache_dir(),
         entries=sum(slot.record is not None for slot in slots),
-        bytes=sum(slot.size for slot in slots),
+        bytes=sum(slot.size for slot in slots) + sum(file.size for file in records + partial),
         norms=dict(sorted(norms.items())),
-        leftovers=sum(len(slot.leftovers) for slot in slots),
+        tunings=len(records),
+        leftovers=sum(len(slot.leftovers) for slot in slots) + len(partial),
         problem=_problem(),
     )
 
 
 def verify() -> Verification:
-    """Check every byte of every entry. Changes nothing: the next use of a damaged entry rebuilds it.
+    """Check every byte of every entry and every record of tuning.
+
+    Changes nothing: the next use of a damaged entry rebuilds it, and a damaged record is as good as none.
 
     Raises:
         OSError: there is no directory for a store, or it cannot be read.
     """
     slots = list(_slots())
     damaged = [damage for slot in slots if (damage := _damage(slot)) is not None]
+    records, partial = _tunings()
+    for file in records:
+        try:
+            tunings.read(file.path)
+        except Damaged as damage:
+            damaged.append(Damage(damage.path, damage.reason))
+    leftovers = [file for slot in slots for file in slot.leftovers] + partial
     return Verification(
         entries=sum(slot.record is not None for slot in slots),
+        tunings=len(records),
         damaged=tuple(damaged),
-        leftovers=tuple(file.path for slot in slots for file in slot.leftovers),
+        leftovers=tuple(file.path for file in leftovers),
     )
 
 
 def prune(max_bytes: int | None = None, max_age_days: float | None = None) -> Removal:
     """Remove what interrupted builds left, entries unused for so long, and the least recently used ones
-    until the rest fits into ``max_bytes``. None is no limit. Use is recorded to the day.
+    until the rest fits into ``max_bytes``. None is no limit. Use is recorded to the day. Records of tuning
+    go by their age alone: they are small, and take a minute to make.
 
     Raises:
         LncValueError: a limit is negative.
@@ -161,6 +178,7 @@ def prune(max_bytes: int | None = None, max_age_days: float | None = None) -> Re
     return _remove(
         slots,
         entry_goes=lambda slot: slot.key in unwanted,
+        tuning_goes=lambda file: max_age_days is not None and now - file.modified > max_age_days * _DAY_S,
         leftover_goes=lambda file: now - file.modified > _LEFTOVER_AGE_S,
     )
 
@@ -171,7 +189,12 @@ def clear() -> Removal:
     Raises:
         OSError: there is no directory for a store, or it cannot be read.
     """
-    return _remove(list(_slots()), entry_goes=lambda slot: True, leftover_goes=lambda file: True)
+    return _remove(
+        list(_slots()),
+        entry_goes=lambda slot: True,
+        tuning_goes=lambda file: True,
+        leftover_goes=lambda file: True,
+    )
 
 
 def _slots() -> Iterator[_Slot]:
@@ -191,6 +214,16 @@ def _slots() -> Iterator[_Slot]:
                 by_key.setdefault(match[1], []).append(file)
         for key, files in by_key.items():
             yield _Slot(shard, key, tuple(files))
+
+
+def _tunings() -> tuple[list[_File], list[_File]]:
+    """The records of tuning, and what interrupted writers of them left."""
+    files = []
+    for path in tunings.paths():
+        with suppress(FileNotFoundError):
+            status = os.stat(path)
+            files.append(_File(path, path.rpartition(".")[2], status.st_size, status.st_mtime))
+    return [file for file in files if file.kind == "json"], [file for file in files if file.kind == "tmp"]
 
 
 def _names(directory: str) -> list[str]:
@@ -225,9 +258,12 @@ def _damage(slot: _Slot) -> Damage | None:
 
 
 def _remove(
-    slots: list[_Slot], entry_goes: Callable[[_Slot], bool], leftover_goes: Callable[[_File], bool]
+    slots: list[_Slot],
+    entry_goes: Callable[[_Slot], bool],
+    tuning_goes: Callable[[_File], bool],
+    leftover_goes: Callable[[_File], bool],
 ) -> Removal:
-    entries = leftovers = freed = kept = 0
+    entries = leftovers = freed = kept = tuned = 0
     for slot in slots:
         whole = slot.record is not None and entry_goes(slot)
         stale = [file for file in slot.leftovers if leftover_goes(file)]
@@ -240,7 +276,22 @@ def _remove(
         entries += whole
         leftovers += len(stale)
         freed += sum(file.size for file in (slot.files if whole else stale))
-    return Removal(entries, leftovers, freed, kept)
+    records, partial = _tunings()
+    for file in records + partial:
+        is_record = file.kind == "json"
+        if not (tuning_goes if is_record else leftover_goes)(file):
+            continue
+        try:
+            os.unlink(file.path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            kept += 1
+            continue
+        tuned += is_record
+        leftovers += not is_record
+        freed += file.size
+    return Removal(entries, leftovers, freed, kept, tuned)
 
 
 def _remove_files(slot: _Slot, whole: bool, stale: list[_File]) -> bool:

@@ -40,6 +40,7 @@ class Compilation:
     program: Program
     target: CpuTarget
     request: Request
+    tuned: Schedule | None = None
 
     @cached_property
     def pair(self) -> Pair:
@@ -48,8 +49,8 @@ class Compilation:
 
     @cached_property
     def schedule(self) -> Schedule:
-        """How the loops are laid out."""
-        return heuristic(self.pair.forward, self.target.vector_bytes)
+        """How the loops are laid out: as tuned, else by the heuristic."""
+        return self.tuned or heuristic(self.pair.forward, self.target.vector_bytes)
 
     @cached_property
     def lowered(self) -> Lowered:

@@ -18,7 +18,7 @@ import numpy as np
 
 from lncompile import arrays as arr
 from lncompile import axes as ax
-from lncompile import interface
+from lncompile import interface, memory
 from lncompile.backends.cpu.calls import PhaseRunner, may_coincide
 from lncompile.buffers import allocator, shape_of, with_role
 from lncompile.dtypes import TABLE
@@ -346,7 +346,7 @@ class Kernel:
                 for read, array in zip(phase.buffers, reads, strict=False)
             )
             if spoils or not plain.flags.carray or not plain.dtype.isnative:
-                plain = np.empty(target.shape, TABLE[buffer.dtype].numpy)
+                plain = memory.empty(target.shape, TABLE[buffer.dtype].numpy)
             direct.append(plain)
         return direct
 

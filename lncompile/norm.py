@@ -80,6 +80,7 @@ def call({parameters}, *, out=None, **_options):
                 return _made
         elif _kernel.into({names}, _made) is None:
             return _made
+        _made = None
     return _slow_call(({names},), out, _options)
 
 
@@ -196,6 +197,13 @@ class Dispatcher:
                     found = build_kernel(self.equation, self.signature, special)
                     self._kernels[key] = found
         return found
+
+    def forget(self, special: Specialization) -> None:
+        """Fetch the kernel of a specialization anew when it is needed next."""
+        with compiling():
+            self._kernels.pop(special.key, None)
+            self._recent.clear()
+            self.kernel = _NoKernel()
 
     def knows(self, kernel: Kernel) -> bool:
         """Whether ``kernel`` is one of this norm's."""

@@ -12,7 +12,7 @@ from functools import cache as memoized
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from lncompile import axes as ax
-from lncompile import cache, interface, kernel
+from lncompile import cache, interface, kernel, tunings
 from lncompile.arrays import described
 from lncompile.backends.cpu.runtime import Slot
 from lncompile.backends.cpu.target import TARGETS, CpuTarget, find, host
@@ -136,14 +136,15 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
     target = find(special.target)
     program = memoized(lambda: traced(equation, special))
     made: list[Compilation] = []
+    schedule: Mapping[str, int] | None = None
 
     def stage(name: str) -> str:
         if not made:
-            made.append(compilation(equation, special, program()))
+            made.append(compilation(equation, special, program(), schedule))
         return made[0].stages()[name]()
 
     def build() -> cache.Artifact:
-        made.append(compilation(equation, special, program()))
+        made.append(compilation(equation, special, program(), schedule))
         return made[0].artifact()
 
     stages = LazyStages(tuple(interface.STAGES), stage)
@@ -155,15 +156,13 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
         found = find_prebuilt(equation, signature, special, program)
         if found is not None:
             return found
-    spec = {
-        **_identity(equation, special, program),
-        **_form(equation, special),
-        "target": [target.name, target.triple, target.cpu, target.features],
-        "abi": abi(),
-        "versions": versions(),
-        "override": _overrides(equation.name),
-    }
-    entry = cache.fetch(spec, build)
+    spec = spec_of(equation, special, program)
+    schedule = tunings.schedule_for(spec)
+    entry = None if schedule is None else cache.lookup(cache.key_of({**spec, "schedule": schedule}))
+    if entry is None:
+        if schedule is not None and not _is_schedule(schedule):
+            schedule = None
+        entry = cache.fetch({**spec, "schedule": schedule}, build)
     if not runs_here(target):
         elsewhere = _Elsewhere(target.name)
         offered = interface.from_json(entry.meta["interface"])
@@ -181,10 +180,19 @@ def traced(equation: Equation, special: Specialization) -> Program:
     return trace(equation, dict(special.dtypes), constants, dict(special.sizes), special.out_dtype)
 
 
-def compilation(equation: Equation, special: Specialization, program: Program) -> Compilation:
-    """The way of a specialization through the compiler, from its program on."""
+def compilation(
+    equation: Equation,
+    special: Specialization,
+    program: Program,
+    schedule: Mapping[str, int] | None = None,
+) -> Compilation:
+    """The way of a specialization through the compiler, from its program on.
+
+    ``schedule`` is one as a tuning record has it, else the heuristic decides.
+    """
     from lncompile.compiler import Compilation
     from lncompile.emit.lower import Request
+    from lncompile.schedule.cpu import Schedule
 
     target = find(special.target)
     sizes = dict(special.sizes)
@@ -197,7 +205,20 @@ def compilation(equation: Equation, special: Specialization, program: Program) -
     )
     arguments = _arguments(equation, special)
     request = Request(equation.name, equation.pattern, arguments, sizes, header, special.dots)
-    return Compilation(program, target, request)
+    return Compilation(program, target, request, None if schedule is None else Schedule.from_json(schedule))
+
+
+def spec_of(equation: Equation, special: Specialization, program: Callable[[], Program]) -> dict[str, object]:
+    """All that the code of a specialization depends on, but for the schedule where it is tuned."""
+    target = find(special.target)
+    return {
+        **_identity(equation, special, program),
+        **_form(equation, special),
+        "target": [target.name, target.triple, target.cpu, target.features],
+        "abi": abi(),
+        "versions": versions(),
+        "override": overrides(equation.name),
+    }
 
 
 def identities(equation: Equation, special: Specialization, program: Callable[[], Program]) -> Iterator[str]:
@@ -243,6 +264,17 @@ def _program_text(program: Callable[[], Program]) -> Mapping[str, object]:
     from lncompile.printer import show
 
     return {"program": show(program())}
+
+
+def _is_schedule(value: Mapping[str, int]) -> bool:
+    """Whether a record's schedule is one; asked before compiling alone, since it imports the scheduler."""
+    from lncompile.schedule.cpu import Schedule
+
+    try:
+        Schedule.from_json(value)
+    except LncValueError:
+        return False
+    return True
 
 
 def _identity(
@@ -329,7 +361,7 @@ def runs_here(target: CpuTarget) -> bool:
     return target.triple == here.triple and names.index(target.name) <= names.index(here.name)
 
 
-def _overrides(norm: str) -> Mapping[str, str]:
+def overrides(norm: str) -> Mapping[str, str]:
     if not os.environ.get("LNCOMPILE_OVERRIDE"):
         return {}
     from lncompile.compiler import override_digest

@@ -75,11 +75,17 @@ def test_a_none_keeps_its_place() -> None:
 
 @pytest.mark.parametrize("x", [None, 3, [1.0], np.float32(1), np.empty(()), np.empty(8).view(np.recarray)])
 def test_what_is_no_plain_array_or_has_too_few_dimensions_is_not_served(x: object) -> None:
-    buffer = output("n", 8)
+    buffer = output("n")
     assert allocator(phase(("n", "...", 8), buffer), [buffer])(x) is None
     assert allocator(phase(("n", 8), buffer), [buffer])(x) is None
 
 
 def test_a_fixed_number_of_dimensions_is_asked_for() -> None:
-    buffer = output("n", 8)
+    buffer = output("n")
     assert allocator(phase(("n", 8), buffer), [buffer])(np.empty((2, 3, 8))) is None
+
+
+def test_arrays_like_the_first_need_no_number_of_dimensions() -> None:
+    buffer = output("n", 8)
+    (y,) = allocator(phase(("n", 8), buffer), [buffer])(np.empty((2, 3, 8)))
+    assert y.shape == (2, 3, 8)

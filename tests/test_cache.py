@@ -193,7 +193,7 @@ def test_record_that_is_none_is_repaired(store: Path, data: bytes) -> None:
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"spec":[]}', b'{"spec":{"norm":"other"}}'])
 def test_intact_record_of_something_else_is_a_miss(store: Path, body: bytes) -> None:
     fetch(SPEC, Builder())
-    files(store)[".json"].write_bytes(cache._seal(body))
+    files(store)[".json"].write_bytes(cache.seal(body))
     assert lookup(key_of(SPEC)) is None
     assert len(cache_tools.verify().damaged) == 1
 

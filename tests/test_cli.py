@@ -184,7 +184,13 @@ def test_piped_output_is_plain(run: Run, command: str) -> None:
 def test_cache_of_nothing(run: Run) -> None:
     info, verify = run("cache", "info", "--json"), run("cache", "verify", "--json")
     assert json.loads(info.output)["entries"] == 0
-    assert json.loads(verify.output) == {"sound": True, "entries": 0, "damaged": [], "leftovers": []}
+    assert json.loads(verify.output) == {
+        "sound": True,
+        "entries": 0,
+        "damaged": [],
+        "leftovers": [],
+        "tunings": 0,
+    }
 
 
 @pytest.fixture
@@ -252,6 +258,13 @@ def test_doctor_finds_what_is_wrong(run: Run) -> None:
     result = process("doctor", LNCOMPILE_NUM_THREADS="many")
     assert result.returncode == 1
     assert "fail  threads" in result.stdout
+
+
+def test_doctor_finds_a_wrong_size_of_the_pool(run: Run) -> None:
+    result = process("doctor", LNCOMPILE_POOL_BYTES="1GB")
+    assert result.returncode == 1
+    assert "fail  memory" in result.stdout
+    assert "LNCOMPILE_POOL_BYTES" in result.stdout
 
 
 def test_doctor_warns_of_a_cache_that_others_may_write_to(run: Run, filled: Path) -> None:

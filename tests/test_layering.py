@@ -18,7 +18,7 @@ PACKAGE = Path(lncompile.__file__).parent
 #: Lowest first. A module imports from its own layer and those below; a name stands for its submodules too.
 LAYERS = (
     ("errors", "digest", "interrupts"),
-    ("dtypes", "interface", "axes", "arrays"),
+    ("dtypes", "interface", "axes", "memory", "arrays"),
     ("ir",),
     ("printer", "verify", "interpret"),
     ("language", "equation", "fingerprint", "trace"),
@@ -29,10 +29,12 @@ LAYERS = (
     ("backends.cpu.runtime", "backends.cpu.target", "backends.cpu.calls"),
     # What makes a library.
     ("backends.cpu",),
-    ("cache", "cache_lock", "cache_tools"),
+    ("machine",),
+    ("cache", "cache_lock", "cache_tools", "tunings"),
     ("compiler",),
     ("buffers", "kernel", "empty"),
     ("specialize", "norm", "requested", "fixed", "aot", "ahead", "norms", "channels", "functional"),
+    ("autotune",),
     ("cli", "__main__"),
 )
 
@@ -85,6 +87,7 @@ def is_version(path: Path, line: int) -> bool:
     return (
         path.read_text(encoding="utf-8")
         .splitlines()[line - 1]
+        .lstrip()
         .startswith("from lncompile import __version__")
     )
 

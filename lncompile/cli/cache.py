@@ -28,6 +28,8 @@ def info(as_json: bool) -> None:
     click.echo(f"entries    {found.entries}")
     for norm, count in found.norms.items():
         click.echo(f"           {norm} ({count})")
+    if found.tunings:
+        click.echo(f"tuned      {found.tunings} (`lncompile tune --show` lists them)")
     click.echo(f"size       {human_bytes(found.bytes)}")
     if found.leftovers:
         click.echo(f"leftovers  {found.leftovers} (harmless; `lncompile cache prune` removes old ones)")
@@ -38,7 +40,7 @@ def info(as_json: bool) -> None:
 @cache.command()
 @json_option
 def verify(as_json: bool) -> None:
-    """Check every byte of every entry; exit code 1 if one is damaged.
+    """Check every byte of every entry and record of tuning; exit code 1 if one is damaged.
 
     What interrupted builds left is harmless and only listed. The next use of a damaged entry rebuilds it.
     """
@@ -50,7 +52,10 @@ def verify(as_json: bool) -> None:
             click.echo(f"leftover: {path}")
         for damage in found.damaged:
             click.echo(f"damaged: {damage.path}: {damage.reason}")
-        click.echo(f"{_count(found.entries, 'entry')}, {len(found.damaged) or 'none'} damaged")
+        what = _count(found.entries, "entry")
+        if found.tunings:
+            what += f" and {_count(found.tunings, 'record')} of tuning"
+        click.echo(f"{what}, {len(found.damaged) or 'none'} damaged")
     if found.damaged:
         raise SystemExit(1)
 
@@ -78,6 +83,8 @@ def _report(removal: cache_tools.Removal, as_json: bool) -> None:
         print_json(asdict(removal))
     else:
         what = f"{_count(removal.entries, 'entry')} and {_count(removal.leftovers, 'leftover')}"
+        if removal.tunings:
+            what = f"{_count(removal.tunings, 'record')} of tuning, {what}"
         click.echo(f"removed {what}, {human_bytes(removal.bytes)}")
     if removal.kept:
         click.echo(f"error: kept {removal.kept} that are being built or cannot be removed", err=True)

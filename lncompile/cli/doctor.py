@@ -15,7 +15,7 @@ from typing import Any, Literal
 import click
 import numpy as np
 
-from lncompile import __version__, cache, cache_tools, norms
+from lncompile import __version__, cache, cache_tools, memory, norms
 from lncompile.ahead import compile
 from lncompile.arrays import Array
 from lncompile.backends.cpu import runtime
@@ -80,6 +80,12 @@ def _target() -> Iterator[Check]:
 
 def _threads() -> Iterator[Check]:
     yield Check("threads", "ok", f"{runtime.get_num_threads()}")
+
+
+def _memory() -> Iterator[Check]:
+    limit = memory.get_pool_bytes()
+    pool = f"a pool of at most {human_bytes(limit)}" if limit else "NumPy, without a pool"
+    yield Check("memory", "ok", f"large results come from {pool}")
 
 
 def _openmp() -> Iterator[Check]:
@@ -168,4 +174,4 @@ def _temporary_cache() -> Iterator[None]:
                 os.environ["LNCOMPILE_CACHE_DIR"] = before
 
 
-_CHECKS = (_versions, _target, _threads, _openmp, _entry, _cache, _environment, _kernel)
+_CHECKS = (_versions, _target, _threads, _memory, _openmp, _entry, _cache, _environment, _kernel)

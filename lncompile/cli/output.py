@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -75,6 +75,16 @@ def progress_bar(text: str, steps: int) -> Iterator[Any]:
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         task = progress.add_task(text, total=steps)
         yield lambda: progress.advance(task)
+
+
+@contextmanager
+def report_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for work in parts; yields what takes a part's name, what is done and of how much."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    out = console(stderr=True)
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda what, done, of: progress.update(task, description=what, completed=done, total=of)
 
 
 def human_bytes(count: float) -> str:

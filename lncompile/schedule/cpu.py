@@ -5,10 +5,17 @@ Every constant stands beside its reason; ``benchmarks/NOTES.md`` holds the measu
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import combinations, product
 
 from lncompile.dtypes import TABLE
+from lncompile.errors import LncValueError
 from lncompile.ir import Program
+
+#: No heuristic is near them; a record with more in it was not written by the tuner.
+_MOST_LANES = 512
+_MOST = 1 << 48
 
 
 @dataclass(frozen=True)
@@ -20,12 +27,13 @@ class Schedule:
     first elements give the pivot of its moments; ``column_lanes`` how many rows are computed side by side
     where the features do not lie in the lanes, if these are ``column_rows`` at most; else
     ``column_block_rows`` rows add up into one partial sum of each column, and ``column_group`` rows have
-    their vectors at one place computed together. Features that lie innermost and are fewer than ``shortest_vector`` share vectors with the batch axis around them; rows of at most
-    ``short_row`` elements are computed side by side, too. ``block_rows`` rows add up into one partial sum of
-    the gradients of parameters. A unit of work has at most ``unit_elements``; larger reductions are cut into
-    stretches of ``chunk_elements``. From ``stream_from`` bytes on results are written past the caches, in
-    vectors aligned to ``stream_bytes``, and the next row is prefetched meanwhile, if it has ``prefetch_from``
-    bytes. After ``steps_to_total`` additions a lane is added to a float64 total.
+    their vectors at one place computed together. Features that lie innermost and are fewer than
+    ``shortest_vector`` share vectors with the batch axis around them; rows of at most ``short_row`` elements
+    are computed side by side, too. ``block_rows`` rows add up into one partial sum of the gradients of
+    parameters. A unit of work has at most ``unit_elements``; larger reductions are cut into stretches of
+    ``chunk_elements``. From ``stream_from`` bytes on results are written past the caches, in vectors aligned
+    to ``stream_bytes``, and the next row is prefetched meanwhile, if it has ``prefetch_from`` bytes. After
+    ``steps_to_total`` additions a lane is added to a float64 total.
     """
 
     statistics_lanes: int
@@ -49,6 +57,25 @@ class Schedule:
     def show(self) -> str:
         """The schedule as text, a line a field."""
         return "".join(f"{name:<17} {value}\n" for name, value in asdict(self).items())
+
+    def to_json(self) -> dict[str, int]:
+        """The schedule as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: object) -> Schedule:
+        """The inverse of :meth:`to_json`; ``LncValueError`` where ``data`` is none that kernels can have.
+
+        The end of a field's name says what it takes: ``lanes`` and ``bytes`` a power of two, ``from`` 0 too.
+        """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(data, Mapping) or sorted(data) != sorted(names):
+            raise LncValueError(f"schedule: expected the fields {', '.join(names)}; got {data!r}")
+        for name in names:
+            value = data[name]
+            if type(value) is not int or not _takes(name, value):
+                raise LncValueError(f"schedule: {name} cannot be {value!r}")
+        return cls(**data)
 
 
 def heuristic(program: Program, vector_bytes: int) -> Schedule:
@@ -96,15 +123,73 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
     )
 
 
+#: Additions of like terms that a float32 sum may have, see below.
+_MOST_BLOCK_ROWS = 64
+
+
 def _block_rows(features: int) -> int:
     """Rows a block: 64 Ki elements, so partial sums are a percent of the traffic and 8 threads have work.
 
-    Never more than 64: like terms round alike, 441 equal ones in float32 were 82 roundings off.
+    Like terms round alike: 441 equal ones in float32 were 82 roundings off.
     """
     rows = 65536 // max(features, 1)
-    return max(8, min(64, 1 << max(rows, 1).bit_length() - 1))
+    return max(8, min(_MOST_BLOCK_ROWS, 1 << max(rows, 1).bit_length() - 1))
 
 
 def fitting(wanted: int, size: int | None) -> int:
     """``wanted`` lanes, or the power of two that holds ``size`` elements where those are fewer: no loop."""
     return wanted if size is None else min(wanted, 1 << max(size - 1, 0).bit_length())
+
+
+def space(start: Schedule, result_bytes: int, *, any_bits: bool = False) -> Iterator[Schedule]:
+    """The schedules to try for results of so many bytes, ``start`` first and those most like it next.
+
+    Without ``any_bits`` they differ in what leaves every bit of every result as it is.
+    """
+    # Long equations spill from two registers a step; short ones wait for memory with fewer than four.
+    tried: dict[str, tuple[int, ...]] = {"element_lanes": (start.element_lanes // 2, start.element_lanes * 2)}
+    # Whether past the caches or not is measured at one size, so larger results keep, or smaller ones get,
+    # what the heuristic gives them.
+    streams = 0 < start.stream_from <= result_bytes
+    tried["stream_from"] = (2 * result_bytes if streams else max(result_bytes, 1),)
+    # Rows of a cache line already, or none that there are: the CPU's own prefetching may be as good.
+    tried["prefetch_from"] = (64, 1 << 30)
+    if any_bits:
+        # More sums hide latency, fewer leave less to add up at the end of a row.
+        tried["statistics_lanes"] = (start.statistics_lanes // 2, start.statistics_lanes * 2)
+        # The same where features do not lie in the lanes, and how much of a row one unit reads.
+        tried["column_lanes"] = (start.column_lanes // 2, start.column_lanes * 2)
+        # Less memory for partial sums against more units of work. Never above the heuristic's largest: like
+        # terms round alike.
+        tried["block_rows"] = (start.block_rows // 2, min(2 * start.block_rows, _MOST_BLOCK_ROWS))
+        tried["column_block_rows"] = (start.column_block_rows // 2, start.column_block_rows * 2)
+        # From which length on rows of few elements are quicker one after another.
+        tried["short_row"] = (start.short_row // 2, start.short_row * 2)
+        # Row by row, or side by side: which is quicker turns on the caches.
+        tried["column_rows"] = (start.column_rows // 8, start.column_rows * 8)
+    return prune(start, tried)
+
+
+def prune(start: Schedule, tried: Mapping[str, tuple[int, ...]]) -> Iterator[Schedule]:
+    """``start``, and what differs from it in one field, then in two, to one of the values in ``tried``.
+
+    More at once would be thousands of kernels, for gains that mostly add up; values that a field does not
+    take, and repetitions, are left out.
+    """
+    seen = {start}
+    yield start
+    for count in (1, 2):
+        for names in combinations(tried, count):
+            for values in product(*(tried[name] for name in names)):
+                schedule = replace(start, **dict(zip(names, values, strict=True)))
+                if schedule not in seen and all(map(_takes, names, values)):
+                    seen.add(schedule)
+                    yield schedule
+
+
+def _takes(name: str, value: int) -> bool:
+    """Whether a field of this name may have the value, by the end of the name."""
+    kind = name.rpartition("_")[2]
+    if kind in ("lanes", "bytes"):
+        return 1 <= value <= _MOST_LANES and value.bit_count() == 1
+    return (0 if kind == "from" else 1) <= value <= _MOST

@@ -1,0 +1,5 @@
+"""``python -m benchmarks`` in a checkout."""
+
+from .commands import main
+
+main()

@@ -1,0 +1,1 @@
+"""What is made of results: tables, plots, the lines of reach, cliffs, the README's figures."""
