@@ -33,7 +33,7 @@ LAYERS = (
     ("cache", "cache_lock", "cache_tools", "tunings"),
     ("compiler",),
     ("buffers", "kernel", "empty"),
-    ("specialize", "norm", "requested", "ahead", "norms", "channels", "functional"),
+    ("specialize", "norm", "requested", "fixed", "aot", "ahead", "norms", "channels", "functional"),
     ("autotune",),
     ("cli", "__main__"),
 )
@@ -87,6 +87,7 @@ def is_version(path: Path, line: int) -> bool:
     return (
         path.read_text(encoding="utf-8")
         .splitlines()[line - 1]
+        .lstrip()
         .startswith("from lncompile import __version__")
     )
 
