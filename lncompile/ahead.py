@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from lncompile import arrays as arr
-from lncompile import axes as ax
 from lncompile.backends.cuda.target import is_cuda
-from lncompile.errors import LncTypeError, LncValueError
+from lncompile.fixed import Candidate, Fixed
 from lncompile.interface import Interface
 from lncompile.kernel import Context
-from lncompile.norm import Dispatcher, dispatcher_of, wrapped
+from lncompile.norm import dispatcher_of, wrapped
 from lncompile.requested import requested
-from lncompile.specialize import Specialization
-
-if TYPE_CHECKING:
-    from lncompile.device_kernel import AnyKernel
 
 
 class CompiledKernel(Protocol):
@@ -39,6 +34,13 @@ class CompiledKernel(Protocol):
     def backward(self, dy: Any, ctx: Context, out: Any = None) -> Any:
         """The gradients as a named tuple."""
 
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Write the kernel to ``directory`` as ``lncompile build`` does; ``lnc.load`` gives it back.
+
+        An earlier build there is replaced. Raises ``LncError`` where a file in the way is not of one, and
+        ``OSError`` where the directory cannot be written.
+        """
+
 
 def compile(
     norm: Any,
@@ -57,13 +59,14 @@ def compile(
     ``shape`` do not matter. ``target``: ``cpu`` is this machine,
     ``cuda`` the current device.
 
-    Raises ``LncError`` naming what does not fit. Kernels for another CPU can be inspected (``stages``), not
-    called. Those for CUDA are made without a device; ``launches`` and ``buffers`` tell what they launch.
+    Raises ``LncError`` naming what does not fit. Kernels for another CPU can be inspected (``stages``) and
+    saved, not called. Those for CUDA are made without a device; ``launches`` and ``buffers`` tell what they
+    launch, and saved they are files ending in ``.cubin``.
     """
     dispatcher = dispatcher_of(norm)
-    special, _ = requested(dispatcher, shape, dtype, target, out_dtype, options)
+    special, sizes = requested(dispatcher, shape, dtype, target, out_dtype, options)
     kernel = dispatcher.compiled(special)
-    fixed = _Fixed(dispatcher, special, kernel)
+    fixed = Fixed(dispatcher.equation, dispatcher.signature, [Candidate(special, lambda: kernel)])
     call = wrapped(fixed)
     call.__doc__ = dispatcher.equation.function.__doc__
     call.stages, call.target, call.interface = kernel.stages, kernel.target, kernel.interface
@@ -71,56 +74,15 @@ def compile(
         from lncompile.device_kernel import DeviceKernel
 
         assert isinstance(kernel, DeviceKernel), "a kernel for CUDA is one for a device"
-        sizes = tuple(map(operator.index, shape))
-        call.launches, call.buffers = kernel.launches(sizes), kernel.buffers(sizes)
+        whole = tuple(map(operator.index, shape))
+        call.launches, call.buffers = kernel.launches(whole), kernel.buffers(whole)
+        call.save = kernel.save
+        return call  # type: ignore[no-any-return]
+
+    def save(directory: str | os.PathLike[str]) -> None:
+        from lncompile.aot.save import save  # compiles
+
+        save(dispatcher, special, sizes, kernel.target, directory)
+
+    call.save = save
     return call  # type: ignore[no-any-return]
-
-
-class _Fixed(Dispatcher):
-    """A dispatcher that knows one kernel and compiles nothing."""
-
-    def __init__(self, parent: Dispatcher, special: Specialization, kernel: AnyKernel) -> None:
-        super().__init__(parent.equation)
-        self.signature = parent.signature
-        self.kernel: AnyKernel = kernel
-        self._special = special
-
-    def knows(self, kernel: AnyKernel) -> bool:
-        """Whether ``kernel`` is this one."""
-        return kernel is self.kernel
-
-    def kernel_for(
-        self, values: tuple[object, ...], options: dict[str, Any]
-    ) -> tuple[AnyKernel, list[arr.Array | None]]:
-        """The kernel, if the arguments are what it was compiled for."""
-        for name in options:
-            raise LncTypeError(f"{name}: a compiled kernel takes arrays alone; its constants are compiled in")
-        arrays = self.signature.checked(values)
-        self._check_dtypes(arrays)
-        self._check_sizes(arrays)
-        return self.kernel, arrays
-
-    def _check_dtypes(self, arrays: Sequence[arr.Array | None]) -> None:
-        dtypes = dict(self._special.dtypes)
-        for name, array in zip(self.signature.arguments, arrays, strict=True):
-            expected = dtypes.get(name)
-            if (expected is None) != (array is None):
-                was, came = ("without", "an array") if expected is None else ("with", "None")
-                raise LncTypeError(f"{name}: this kernel was compiled {was} it; got {came}")
-            if array is not None and arr.dtype_name(name, array) != expected:
-                raise LncTypeError(f"{name}: this kernel was compiled for {expected}; got {array.dtype}")
-
-    def _check_sizes(self, arrays: Sequence[arr.Array | None]) -> None:
-        compiled = dict(self._special.sizes)
-        solved = self.signature.solve(arrays, {name: compiled[name] for name in self.equation.split})
-        for name, size in compiled.items():
-            if ax.count(name, solved) != size:
-                raise LncValueError(
-                    f"{self.signature.arguments[0]}: this kernel was compiled for {name} = {size}; "
-                    f"got {ax.count(name, solved)}"
-                )
-        if self._special.dots and solved[ax.ELLIPSIS] != self._special.dots:
-            raise LncValueError(
-                f"{self.signature.arguments[0]}: this kernel was compiled for ... = {self._special.dots}; "
-                f"got {solved[ax.ELLIPSIS]}"
-            )

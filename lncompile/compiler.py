@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,7 @@ class Compilation:
     @cached_property
     def pair(self) -> Pair:
         """Forward and backward programs."""
-        return run_passes(verify(self.program), verify)
+        return _passed(self.program)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -88,6 +88,16 @@ class Compilation:
         offered = self.lowered.interface
         return [raw_ir(self.lowered, self.target), entry_ir(offered.forward), entry_ir(offered.backward)]
 
+    def level(self, names: Mapping[str, str]) -> Built:
+        """The C functions alone under other ``names``, for a library of several levels."""
+        with interrupts_held():
+            from lncompile.backends.cpu.frontend import raw_ir
+            from lncompile.backends.cpu.pipeline import optimise
+
+        replaced = _override(self.program.name, "llvm")
+        modules = [raw_ir(self.lowered, self.target) if replaced is None else replaced]
+        return optimise(modules, list(names), self.target, names)
+
     @property
     def exports(self) -> list[str]:
         """The symbols of the library."""
@@ -116,6 +126,12 @@ class Compilation:
         for name, text in self.stages().items():
             path = directory / f"{self.program.name}.{name}.{interface.STAGES[name]}"
             path.write_text(text(), encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _passed(program: Program) -> Pair:
+    """Both programs after all passes: 40 ms that the targets of one build share."""
+    return run_passes(verify(program), verify)
 
 
 def override_digest(norm: str) -> Mapping[str, str]:

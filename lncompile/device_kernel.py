@@ -5,6 +5,7 @@ Nothing of the compiler is imported here, so that a cached kernel is called with
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -81,6 +82,13 @@ class DeviceKernel:
             # What the forward saves is an input of the backward; the role is the forward's.
             found = described.arrays(runner.phase, plan, axes) | found
         return dict(sorted(found.items(), key=lambda item: _ROLES.index(item[1].role)))
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Write every kernel's machine code to ``directory``, as ``ENTRY.cubin``."""
+        os.makedirs(directory, exist_ok=True)
+        for code in self._codes.values():
+            with open(os.path.join(directory, f"{code.entry}.cubin"), "wb") as file:
+                file.write(code.cubin)
 
     # The ways to call a kernel
 

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache as memoized
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from lncompile import axes as ax
 from lncompile import cache, interface, kernel, tunings
@@ -34,6 +34,22 @@ if TYPE_CHECKING:
 #: Counts changes of what entry points expect of the process beside the table's slots.
 _ABI = 1
 
+
+class Prebuilt(Protocol):
+    """Finds a kernel that was built ahead of time, or None; ``LncError`` refuses to compile one."""
+
+    def __call__(
+        self,
+        equation: Equation,
+        signature: Signature,
+        special: Specialization,
+        program: Callable[[], Program],
+    ) -> Kernel | None:
+        """The kernel of a specialization."""
+
+
+#: Asked in this order before a kernel is fetched or built.
+prebuilt: list[Prebuilt] = []
 
 _compiling = threading.RLock()
 
@@ -143,6 +159,10 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
         from lncompile.empty import empty_kernel
 
         return empty_kernel(signature, compilation(equation, special, program()), stages)
+    for find_prebuilt in prebuilt:
+        found = find_prebuilt(equation, signature, special, program)
+        if found is not None:
+            return found
     spec = spec_of(equation, special, program)
     schedule = tunings.schedule_for(spec)
     entry = None if schedule is None else cache.lookup(cache.key_of({**spec, "schedule": schedule}))
@@ -207,10 +227,30 @@ def spec_of(equation: Equation, special: Specialization, program: Callable[[], P
         **_identity(equation, special, program),
         **_form(equation, special),
         "target": [target.name, target.triple, target.cpu, target.features],
-        "abi": [_ABI, *(f"{slot.name}={slot.value}" for slot in Slot)],
-        "versions": _versions(),
+        "abi": abi(),
+        "versions": versions(),
         "override": overrides(equation.name),
     }
+
+
+def identities(equation: Equation, special: Specialization, program: Callable[[], Program]) -> Iterator[str]:
+    """Keys of what a kernel computes and how it is called, whatever its target: equal keys, equal kernels.
+
+    The quick one first, which another version of Python or another file may change, then that of the program.
+    """
+    from lncompile import __version__
+
+    form = _form(equation, special)
+    quick = _identity(equation, special, program)
+    if "program" not in quick:
+        # What the language's own functions mean is part of the version.
+        yield cache.key_of({**quick, **form, "lncompile": __version__})
+    yield cache.key_of({**_program_text(program), **form})
+
+
+def abi() -> list[object]:
+    """What libraries expect of the process that calls them from Python."""
+    return [_ABI, *(f"{slot.name}={slot.value}" for slot in Slot)]
 
 
 def _form(equation: Equation, special: Specialization) -> dict[str, object]:
@@ -230,6 +270,12 @@ def _arguments(
 ) -> tuple[tuple[str, tuple[ax.Dim, ...], bool], ...]:
     dtypes = dict(special.dtypes)
     return tuple((a.name, a.dims, a.name in dtypes) for a in equation.arguments)
+
+
+def _program_text(program: Callable[[], Program]) -> Mapping[str, object]:
+    from lncompile.printer import show
+
+    return {"program": show(program())}
 
 
 def _is_schedule(value: Mapping[str, int]) -> bool:
@@ -263,7 +309,7 @@ def _build_for_device(equation: Equation, signature: Signature, special: Special
         **_identity(equation, special, program),
         **_form(equation, special),
         "target": list(target),
-        "versions": _versions() | _versions_of(*_CUDA),
+        "versions": versions() | _versions_of(*_CUDA),
     }
     entry = cache.fetch(spec, lambda: compiled().artifact())
     return DeviceKernel(signature, entry.library, entry.meta, stages, target)
@@ -276,9 +322,7 @@ def _identity(
     text = fingerprint(equation.function)  # type: ignore[arg-type]
     constants = [fingerprint_of_value(value) for _, value in special.constants]
     if text is None or None in constants:
-        from lncompile.printer import show
-
-        return {"program": show(program())}
+        return _program_text(program)
     return {
         "equation": text,
         "defaults": [repr(argument.default) for argument in equation.arguments],
@@ -367,7 +411,7 @@ def overrides(norm: str) -> Mapping[str, str]:
 _CUDA = ("numba_cuda", "nvidia_nvvm", "nvidia_nvjitlink", "cuda_core")
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Versions of what makes the code, and a stamp of this package's own files."""
     return _versions_of("numba", "llvmlite") | {"lncompile": _stamp()}
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from libraries import shared_library
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,6 +21,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LNCOMPILE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def rows_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ``layer_norm_1024_float32``, for every level of this processor and for AArch64."""
+    return shared_library(tmp_path_factory)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import llvmlite.binding as llvm
 import pytest
 
 from lncompile.backends.cpu import elf
+from lncompile.backends.cpu.archive import archive
 from lncompile.errors import CompilerBug
 
 X86_64, AARCH64 = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
@@ -114,6 +115,69 @@ def test_functions_and_tables(library: Path) -> None:
     assert [lib.indirect(2.0, i) for i in range(2)] == [5.25, 2.0 * 0.7]
     assert lib.plus(1.0) == 4.25
     assert not hasattr(lib, "times")
+
+
+CALLER = """
+declare hidden double @times(double)
+@chosen = internal global ptr @first, align 8
+
+define double @twice(double %x) uwtable {
+  %f = load ptr, ptr @chosen
+  %y = call double %f(double %x)
+  ret double %y
+}
+
+define internal double @first(double %x) noinline uwtable {
+  store ptr @times, ptr @chosen
+  %y = call double @times(double %x)
+  %z = fadd double %y, 1.0
+  ret double %z
+}
+"""
+CALLEE = """
+@factors = internal constant [2 x double] [double 3.5, double 2.0], align 64
+define hidden double @times(double %x) uwtable {
+  %f = load double, ptr getelementptr inbounds ([2 x double], ptr @factors, i64 0, i64 1)
+  %y = fmul double %x, %f
+  ret double %y
+}
+"""
+
+
+@on_x86_64
+def test_objects_that_call_each_other_and_writable_data(tmp_path: Path) -> None:
+    path = tmp_path / SONAME
+    caller, callee = compiled(CALLER), compiled(CALLEE)
+    path.write_bytes(elf.link(caller, ["twice"], SONAME, further=[callee], data=True))
+    lib = ctypes.CDLL(str(path))
+    lib.twice.restype, lib.twice.argtypes = ctypes.c_double, [ctypes.c_double]
+    # The first call goes through the pointer that the loader relocated, the second to what was stored there.
+    assert [lib.twice(3.0), lib.twice(3.0)] == [7.0, 6.0]
+    assert "twice" in output("readelf", "--dyn-syms", "--wide", path)
+    assert elf.defined(caller) == ["twice"]
+    assert elf.code_sizes(callee)["times"] > 0
+
+
+def test_objects_that_do_not_fit_together() -> None:
+    caller, callee = compiled(CALLER), compiled(CALLEE)
+    for refused, said in (
+        (lambda: elf.link(caller, ["twice"], SONAME, data=True), "undefined symbols: times"),
+        (lambda: elf.link(caller, ["twice"], SONAME, further=[callee]), "writable section .data"),
+        (lambda: elf.link(callee, [], SONAME, further=[callee]), "times is defined twice"),
+        (lambda: elf.link(callee, [], SONAME, further=[compiled(CALLEE, AARCH64)]), "different processors"),
+    ):
+        with pytest.raises(CompilerBug, match=said):
+            refused()
+
+
+def test_static_libraries(tmp_path: Path) -> None:
+    members = {"a rather long name.o": compiled(CALLER), "callee.o": compiled(CALLEE)}
+    path = tmp_path / "libsample.a"
+    path.write_bytes(archive(members, {name: elf.defined(data) for name, data in members.items()}))
+    assert output("ar", "t", path).splitlines() == list(members)
+    index = output("nm", "--print-armap", path)
+    assert "twice in a rather long name.o" in index
+    assert "times in callee.o" in index
 
 
 @on_x86_64

@@ -42,7 +42,7 @@ LAYERS = (
     ("cache", "cache_lock", "cache_tools", "tunings"),
     ("compiler", "device_compiler"),
     ("buffers", "kernel", "empty", "device_arrays", "device_runner", "device_kernel"),
-    ("specialize", "norm", "requested", "ahead", "norms", "channels", "functional"),
+    ("specialize", "norm", "requested", "fixed", "aot", "ahead", "norms", "channels", "functional"),
     ("autotune",),
     ("cli", "__main__"),
 )
@@ -96,6 +96,7 @@ def is_version(path: Path, line: int) -> bool:
     return (
         path.read_text(encoding="utf-8")
         .splitlines()[line - 1]
+        .lstrip()
         .startswith("from lncompile import __version__")
     )
 

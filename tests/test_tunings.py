@@ -283,7 +283,7 @@ def test_a_record_that_is_stale_leaves_the_heuristic() -> None:
 def test_records_are_of_one_version_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     spec, start = spec_and_start(fresh(), (2, 80))
     tunings.keep(spec, {"schedule": replace(start, stream_from=1).to_json()})
-    monkeypatch.setattr(specialize, "_versions", lambda: {"lncompile": "other"})
+    monkeypatch.setattr(specialize, "versions", lambda: {"lncompile": "other"})
     assert schedule_of(fresh()) == start.show()
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``lncompile demo | explain | tune | bench | cache | doctor``.
+"""The command line: ``lncompile demo | explain | build | tune | bench | cache | doctor``.
 
 Exit codes: 0 done, 1 the work failed (one line ``error: ...`` says why), 2 wrong usage.
 """
@@ -9,6 +9,7 @@ import click
 
 from lncompile import __version__
 from lncompile.cli.bench import bench
+from lncompile.cli.build import build
 from lncompile.cli.cache import cache
 from lncompile.cli.demo import demo
 from lncompile.cli.doctor import doctor
@@ -40,5 +41,5 @@ def main() -> None:
     """Normalization kernels, compiled from their equations."""
 
 
-for _command in (demo, explain, tune, bench, cache, doctor):
+for _command in (demo, explain, build, tune, bench, cache, doctor):
     main.add_command(_command)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -11,16 +9,12 @@ import click
 from lncompile.ahead import compile
 from lncompile.cli import loader, options
 from lncompile.cli.output import console, json_option, print_code, print_json, status
-from lncompile.errors import LncError
+from lncompile.cli.request import check_names, wrong_usage
 from lncompile.interface import CUDA_STAGES, STAGES
-from lncompile.norm import dispatcher_of
 
 _LEXERS = {"source": "python", "llvm": "llvm", "asm": "gas", "ptx": "ptx", "sass": "nasm"}
 
 _CHOICES = [*(STAGES | CUDA_STAGES), "all"]
-
-#: Culprits of an LncError that are options of the command: such an error is wrong usage.
-_OPTIONS = ("shape", "dtype", "target")
 
 
 @click.command()
@@ -66,8 +60,8 @@ def explain(
     NORM is a norm of lncompile (layer_norm), package.module:name or file.py:name.
     """
     check_names(norm, constants)
-    with status("compiling"):
-        stages = _stages(norm, shape, dtype, target, constants)
+    with status("compiling"), wrong_usage(constants):
+        stages = compile(norm, shape=shape, dtype=dtype, target=target, **constants).stages
         if stage != "all" and stage not in stages:
             raise click.BadParameter(f"{target} has the stages {', '.join(stages)}", param_hint="--stage")
         texts = {name: stages[name] for name in (stages if stage == "all" else (stage,))}
@@ -78,39 +72,6 @@ def explain(
         if stage == "all":
             _heading(name)
         print_code(text, _LEXERS.get(name, "text"))
-
-
-def check_names(norm: Any, constants: Mapping[str, Any]) -> None:
-    """Refuse, as wrong usage, names that are neither constants of ``norm`` nor axes."""
-    equation = dispatcher_of(norm).equation
-    known = [*equation.constants, *(name for name in equation.pattern.axes if name.isidentifier())]
-    for name in constants:
-        if name not in known:
-            raise click.BadParameter(
-                f"{equation.name} has no constant and no axis {name!r}; it has {', '.join(known)}",
-                param_hint="--constant",
-            )
-
-
-def _stages(
-    norm: Any, shape: tuple[int, ...], dtype: Any, target: str, constants: Mapping[str, Any]
-) -> Mapping[str, str]:
-    with blamed(constants):
-        return compile(norm, shape=shape, dtype=dtype, target=target, **constants).stages
-
-
-@contextmanager
-def blamed(constants: Mapping[str, Any]) -> Iterator[None]:
-    """Turn an ``LncError`` about an option of the command's, or about a constant, into wrong usage."""
-    try:
-        yield
-    except LncError as error:
-        culprit, _, rest = str(error).partition(": ")
-        if culprit in _OPTIONS:
-            raise click.BadParameter(rest, param_hint=f"--{culprit}") from error
-        if culprit in constants:
-            raise click.BadParameter(str(error), param_hint="--constant") from error
-        raise
 
 
 def _heading(name: str) -> None:

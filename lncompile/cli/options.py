@@ -18,14 +18,16 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
-def shape(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+def shape(ctx: click.Context | None, param: click.Parameter | None, value: str) -> tuple[int, ...]:
     """``4096x1024``: sizes joined by x."""
     if not re.fullmatch(r"[0-9]+(x[0-9]+)*", value):
         raise click.BadParameter(f"expected sizes joined by x, such as 4096x1024; got {value!r}", ctx, param)
     return tuple(int(size) for size in value.split("x"))
 
 
-def dtype(ctx: click.Context, param: click.Parameter, value: str) -> str | dict[str, str | None]:
+def dtype(
+    ctx: click.Context | None, param: click.Parameter | None, value: str
+) -> str | dict[str, str | None]:
     """``float32``, or by argument: ``x=bfloat16,weight=float32,bias=none``."""
     named = [part.rpartition("=") for part in value.split(",")]
     for _, _, name in named:
@@ -36,7 +38,7 @@ def dtype(ctx: click.Context, param: click.Parameter, value: str) -> str | dict[
     return {argument: None if name == "none" else name for argument, _, name in named}
 
 
-def target(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def target(ctx: click.Context | None, param: click.Parameter | None, value: str) -> str:
     """``cpu`` (this machine) or a level of CPUs by name."""
     # Whether this machine is one of the supported ones is not a question of usage.
     if value != "cpu":
@@ -44,6 +46,33 @@ def target(ctx: click.Context, param: click.Parameter, value: str) -> str:
             find_cuda(value) if is_cuda(value) else find(value)
         except LncError as error:
             raise click.BadParameter(str(error).removeprefix("target: "), ctx, param) from error
+    return value
+
+
+def shapes(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[int, ...], ...]:
+    """``512x1024,512x4096``, repeated."""
+    return tuple(shape(ctx, param, part) for value in values for part in value.split(","))
+
+
+def dtypes(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str | dict[str, str | None], ...]:
+    """``float32,bfloat16`` or ``x=bfloat16,weight=float32``, repeated."""
+    parts = (part for value in values for part in ([value] if "=" in value else value.split(",")))
+    return tuple(dtype(ctx, param, part) for part in parts)
+
+
+def targets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """``cpu:x86-64-v2,cpu:x86-64-v3``, repeated."""
+    return tuple(target(ctx, param, part) for value in values for part in value.split(","))
+
+
+def identifier(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Letters, digits and underscores."""
+    if not (value.isascii() and value.isidentifier()):
+        raise click.BadParameter(f"expected letters, digits and underscores; got {value!r}", ctx, param)
     return value
 
 

@@ -14,8 +14,8 @@ from lncompile.autotune import tune as run
 from lncompile.autotune.record import Trial, Tuning, from_json
 from lncompile.cache import Damaged
 from lncompile.cli import loader, options
-from lncompile.cli.explain import blamed, check_names
 from lncompile.cli.output import Failure, console, json_option, print_json, report_bar
+from lncompile.cli.request import check_names, wrong_usage
 
 
 def _norm(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
@@ -75,7 +75,7 @@ def tune(
         raise click.UsageError("expected NORM and --shape, or --show")
     check_names(norm, constants)
     try:
-        with blamed(constants), report_bar() as report:
+        with wrong_usage(constants), report_bar() as report:
             tuning = run(norm, shape, dtype, target=target, any_bits=any_bits, progress=report, **constants)
     except KeyboardInterrupt:
         raise Failure("interrupted; what is known is kept, and the next run goes on from there") from None

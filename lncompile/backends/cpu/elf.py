@@ -1,14 +1,15 @@
-"""One relocatable object to a shared library, without an external linker.
+"""Relocatable objects to a shared library, without an external linker.
 
-LLVM emits an ELF64 object whose symbols are all defined within it; a library made of it needs no symbol
-resolution, no PLT and no GOT, so what is left of linking is small: place the sections in segments, apply the
-relocations that depend on the distance of two sections, and write the tables that the dynamic loader reads.
+LLVM emits ELF64 objects that define every symbol that one of them refers to; a library made of them needs no
+PLT and no GOT, so what is left of linking is small: place the sections in segments, apply the relocations
+that depend on the distance of two sections, and write the tables that the dynamic loader reads.
 
 The file comes out as::
 
     segment 0  R    headers  .hash .dynsym .dynstr .rela.dyn  constants  .eh_frame .eh_frame_hdr
     segment 1  RX   code
     segment 2  RW   .data.rel.ro (tables of addresses)  .dynamic      read-only once loaded (RELRO)
+    segment 3  RW   .data, where the library may have it
     -               .shstrtab, section headers                        not loaded: for ld, nm, objdump, gdb
 
 Segments follow one another in the file without padding: the address of what lies at file offset ``x`` of
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lncompile.errors import CompilerBug
 
@@ -39,8 +40,9 @@ _ET_REL, _ET_DYN = 1, 3
 _SHT_PROGBITS, _SHT_SYMTAB, _SHT_STRTAB, _SHT_RELA, _SHT_HASH, _SHT_DYNAMIC = 1, 2, 3, 4, 5, 6
 _SHT_REL, _SHT_DYNSYM, _SHT_X86_64_UNWIND = 9, 11, 0x70000001
 _SHF_WRITE, _SHF_ALLOC, _SHF_EXECINSTR, _SHF_MERGE, _SHF_STRINGS, _SHF_GROUP = 1, 2, 4, 0x10, 0x20, 0x200
-_SHN_UNDEF = 0
+_SHN_UNDEF, _SHN_ABS = 0, 0xFFF1
 _STB_LOCAL, _STB_GLOBAL = 0, 1
+_STT_FUNC = 2
 _STT_PLAIN = {0, 1, 2, 3}  # no type, data, function, section: those whose address is just their value
 _PT_LOAD, _PT_DYNAMIC = 1, 2
 _PT_GNU_EH_FRAME, _PT_GNU_STACK, _PT_GNU_RELRO = 0x6474E550, 0x6474E551, 0x6474E552
@@ -48,16 +50,26 @@ _PF_R, _PF_RX, _PF_RW = 4, 5, 6
 _DT_NULL, _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_RELAENT = 0, 4, 5, 6, 7, 8, 9
 _DT_STRSZ, _DT_SYMENT, _DT_SONAME, _DT_RELACOUNT = 10, 11, 14, 0x6FFFFFF9
 
-_READ, _EXECUTE, _RELRO = 0, 1, 2  # the segments
+_READ, _EXECUTE, _RELRO, _DATA = 0, 1, 2, 3  # the segments
+_FRAMES = ".eh_frame"
 
 
-def link(object_file: bytes, exports: Sequence[str], soname: str) -> bytes:
-    """Make a shared library of one object file of LLVM.
+def link(
+    object_file: bytes,
+    exports: Sequence[str],
+    soname: str,
+    *,
+    further: Sequence[bytes] = (),
+    data: bool = False,
+) -> bytes:
+    """Make a shared library of object files of LLVM.
 
     Args:
         object_file: a little-endian ELF64 relocatable object for x86-64 or AArch64, compiled position
             independent. It may hold code, constants and ``.data.rel.ro``; calls between its functions, also
             to exported ones, are bound directly.
+        further: more such objects for the same processor; global symbols of one are seen by all.
+        data: whether the objects may have writable data (``.data``) as well.
         exports: the global symbols that the library offers, in the order of its symbol table. They may have
             hidden visibility in the object, which keeps references to them free of a GOT.
         soname: the name under which programs linked against the library look for it.
@@ -69,12 +81,24 @@ def link(object_file: bytes, exports: Sequence[str], soname: str) -> bytes:
         CompilerBug: for what such a library cannot have (undefined symbols, writable data, thread-local
             storage), an export that is not a global symbol, or a relocation that is unknown or out of range.
     """
-    obj = _parse(object_file)
+    obj = _joined([_parse(one, data) for one in (object_file, *further)])
     exported = [_exported(obj, name) for name in dict.fromkeys(exports)]
     image = _lay_out(obj, exported, soname)
     _relocate(obj, image)
     _fill_tables(image, exported, soname)
     return _write(obj, image)
+
+
+def code_sizes(object_file: bytes) -> dict[str, int]:
+    """The bytes of code of each function of an object file, by name."""
+    obj = _parse(object_file, writable=True)
+    return {symbol.name: symbol.size for symbol in obj.symbols if symbol.kind == _STT_FUNC}
+
+
+def defined(object_file: bytes) -> list[str]:
+    """The global symbols that an object file defines, in order."""
+    obj = _parse(object_file, writable=True)
+    return [s.name for s in obj.symbols if s.binding != _STB_LOCAL and s.section != _SHN_UNDEF]
 
 
 # ---- parse -------------------------------------------------------------------------------------------------
@@ -117,7 +141,7 @@ class _Object:
     symbols: list[_Symbol]
 
 
-def _parse(data: bytes) -> _Object:
+def _parse(data: bytes, writable: bool) -> _Object:
     if data[:7] != _IDENT[:7] or len(data) < _FILE_HEADER.size:
         raise CompilerBug("elf.link: not a little-endian ELF64 file")
     _, kind, machine, _, _, _, table, flags, *_, count, names = _FILE_HEADER.unpack_from(data)
@@ -135,7 +159,7 @@ def _parse(data: bytes) -> _Object:
     for index, (name_at, kind, section_flags, _, _, size, _, _, align, _) in enumerate(headers):
         if section_flags & _SHF_ALLOC and size:
             name = _string(content(names), name_at)
-            _check_section(name, kind, section_flags)
+            _check_section(name, kind, section_flags, writable)
             sections[index] = _Input(name, section_flags, max(align, 1), content(index))
 
     symbols: list[_Symbol] = []
@@ -144,10 +168,6 @@ def _parse(data: bytes) -> _Object:
             strings = content(header[6])
             for name_at, info, _, section, value, size in _SYMBOL.iter_unpack(content(index)):
                 symbols.append(_Symbol(_string(strings, name_at), info >> 4, info & 15, section, value, size))
-    # The first symbol of a table is empty, and undefined, by definition.
-    if undefined := sorted(s.name for s in symbols[1:] if s.section == _SHN_UNDEF):
-        raise CompilerBug(f"elf.link: undefined symbols: {', '.join(undefined)}")
-
     for index, header in enumerate(headers):
         target = sections.get(header[7])
         if header[1] == _SHT_REL and target:
@@ -158,13 +178,55 @@ def _parse(data: bytes) -> _Object:
     return _Object(_MACHINES[machine], flags, sections, symbols)
 
 
+def _joined(objects: Sequence[_Object]) -> _Object:
+    """All objects as one: sections numbered through, references bound to definitions of global symbols."""
+    first = objects[0]
+    sections: dict[int, _Input] = {}
+    symbols: list[_Symbol] = []
+    for obj in objects:
+        if (obj.machine, obj.flags) != (first.machine, first.flags):
+            raise CompilerBug("elf.link: the objects are for different processors")
+        base = max(sections, default=0)
+
+        def moved(symbol: _Symbol, obj: _Object = obj, base: int = base) -> _Symbol:
+            if symbol.section == _SHN_UNDEF:
+                return symbol
+            return replace(
+                symbol, section=symbol.section + base if symbol.section in obj.sections else _SHN_ABS
+            )
+
+        for index, section in obj.sections.items():
+            relocations = [replace(r, symbol=moved(r.symbol)) for r in section.relocations]
+            sections[index + base] = replace(section, relocations=relocations)
+        symbols += [moved(symbol) for symbol in obj.symbols]
+    defined: dict[str, _Symbol] = {}
+    for symbol in symbols:
+        if symbol.binding != _STB_LOCAL and symbol.section != _SHN_UNDEF:
+            if symbol.name in defined:
+                raise CompilerBug(f"elf.link: {symbol.name} is defined twice")
+            defined[symbol.name] = symbol
+    # The first symbol of a table is empty, and undefined, by definition.
+    if undefined := sorted({s.name for s in symbols if s.section == _SHN_UNDEF and s.name} - set(defined)):
+        raise CompilerBug(f"elf.link: undefined symbols: {', '.join(undefined)}")
+    for section in sections.values():
+        section.relocations[:] = [
+            replace(r, symbol=defined[r.symbol.name]) if _is_reference(r.symbol) else r
+            for r in section.relocations
+        ]
+    return _Object(first.machine, first.flags, sections, symbols)
+
+
+def _is_reference(symbol: _Symbol) -> bool:
+    return symbol.section == _SHN_UNDEF and bool(symbol.name)
+
+
 def _string(table: bytes, offset: int) -> str:
     return table[offset : table.index(b"\0", offset)].decode()
 
 
-def _check_section(name: str, kind: int, flags: int) -> None:
+def _check_section(name: str, kind: int, flags: int, writable: bool) -> None:
     """Refuse sections that hold state: the library is shared by threads and has nothing to initialise."""
-    if flags & _SHF_WRITE and name != ".data.rel.ro" and not name.startswith(".data.rel.ro."):
+    if flags & _SHF_WRITE and not _is_relro(name) and not (writable and name == ".data"):
         raise CompilerBug(f"elf.link: writable section {name}")
     # Sections of constants that a linker may merge are left as they are; there are few.
     known = _SHF_ALLOC | _SHF_WRITE | _SHF_EXECINSTR | _SHF_MERGE | _SHF_STRINGS | _SHF_GROUP
@@ -174,9 +236,13 @@ def _check_section(name: str, kind: int, flags: int) -> None:
         )
 
 
+def _is_relro(name: str) -> bool:
+    return name == ".data.rel.ro" or name.startswith(".data.rel.ro.")
+
+
 def _exported(obj: _Object, name: str) -> _Symbol:
     for symbol in obj.symbols:
-        if symbol.name == name and symbol.binding != _STB_LOCAL:
+        if symbol.name == name and symbol.binding != _STB_LOCAL and symbol.section != _SHN_UNDEF:
             if symbol.section not in obj.sections or symbol.kind not in _STT_PLAIN:
                 raise CompilerBug(f"elf.link: {name} is neither code nor constant data")
             return symbol
@@ -245,12 +311,17 @@ def _lay_out(obj: _Object, exported: list[_Symbol], soname: str) -> _Image:
     for index, section in obj.sections.items():
         if section.align > machine.page:
             raise CompilerBug(f"elf.link: {section.name} is aligned to {section.align}, more than a page")
-        data = bytearray(section.data)
-        if section.name == ".eh_frame":
-            data += bytes(4)  # a record of length zero ends the search of an unwinder
         flags = section.flags & (_SHF_ALLOC | _SHF_WRITE | _SHF_EXECINSTR)
-        segment = _RELRO if flags & _SHF_WRITE else _EXECUTE if flags & _SHF_EXECINSTR else _READ
+        segment = _EXECUTE if flags & _SHF_EXECINSTR else _READ
+        if flags & _SHF_WRITE:
+            segment = _RELRO if _is_relro(section.name) else _DATA
+        data = bytearray(section.data)
         placed[index] = _Output(section.name, _SHT_PROGBITS, flags, section.align, data, segment)
+    frames = [output for output in placed.values() if output.name == _FRAMES]
+    if frames:
+        for follower in frames[1:]:
+            follower.align = 1  # an unwinder reads them as one, without gaps
+        frames[-1].data += bytes(4)  # a record of length zero ends its search
 
     def table(name: str, kind: int, entry_size: int, entries: int, link: str, info: int = 0) -> _Output:
         data = bytearray(entry_size * entries)
@@ -265,7 +336,7 @@ def _lay_out(obj: _Object, exported: list[_Symbol], soname: str) -> _Image:
     if relative:
         own.append(table(".rela.dyn", _SHT_RELA, _RELOCATION.size, len(relative), ".dynsym"))
     outputs = [*own, *placed.values()]
-    if any(o.name == ".eh_frame" for o in outputs):
+    if frames:
         own.append(_Output(".eh_frame_hdr", _SHT_PROGBITS, _SHF_ALLOC, 4, bytearray(8), _READ))
         outputs.append(own[-1])
     dynamic = table(".dynamic", _SHT_DYNAMIC, _DYNAMIC.size, 11 if relative else 7, ".dynstr")
@@ -273,7 +344,8 @@ def _lay_out(obj: _Object, exported: list[_Symbol], soname: str) -> _Image:
     own.append(dynamic)
     outputs.append(dynamic)
 
-    outputs.sort(key=lambda o: o.segment)
+    last = (_FRAMES, ".eh_frame_hdr")
+    outputs.sort(key=lambda o: (o.segment, last.index(o.name) + 1 if o.name in last else 0))
     named = {o.name: o for o in own}
     segments = len({o.segment for o in outputs})
     # One program header a segment, and PT_DYNAMIC, PT_GNU_STACK, PT_GNU_RELRO, perhaps PT_GNU_EH_FRAME.
@@ -424,7 +496,7 @@ def _relocate(obj: _Object, image: _Image) -> None:
         for relocation in section.relocations:
             value = image.address(relocation.symbol) + relocation.addend
             if relocation.type == obj.machine.absolute:
-                if output.segment != _RELRO:
+                if output.segment not in (_RELRO, _DATA):
                     raise CompilerBug(
                         f"elf.link: address of {relocation.symbol.name!r} in read-only {section.name}"
                     )
@@ -464,7 +536,7 @@ def _fill_tables(image: _Image, exported: list[_Symbol], soname: str) -> None:
         for symbol in exported
     )
     if header := image.named.get(".eh_frame_hdr"):
-        frames = next(o for o in image.placed.values() if o.name == ".eh_frame")
+        frames = next(o for o in image.placed.values() if o.name == _FRAMES)
         # Version 1, the address of .eh_frame as a 32-bit distance (0x1b), no search table (0xff, 0xff):
         # unwinders then go through the frames one by one, which for a handful of functions is as good.
         header.data[:] = struct.pack("<4Bi", 1, 0x1B, 0xFF, 0xFF, frames.address - (header.address + 4))
@@ -527,7 +599,7 @@ def _program_headers(machine: _Machine, image: _Image) -> Iterator[tuple[int, ..
         memory = _align(address + size, machine.page) - address if writable else size
         return kind, flags, start, address, address, size, memory, align
 
-    for number, flags in ((_READ, _PF_R), (_EXECUTE, _PF_RX), (_RELRO, _PF_RW)):
+    for number, flags in ((_READ, _PF_R), (_EXECUTE, _PF_RX), (_RELRO, _PF_RW), (_DATA, _PF_RW)):
         if outputs := image.segment(number):
             yield covering(_PT_LOAD, flags, outputs, machine.page)
     yield covering(_PT_DYNAMIC, _PF_RW, [image.named[".dynamic"]], 8)

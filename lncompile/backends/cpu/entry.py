@@ -20,7 +20,8 @@ from typing import Any
 from llvmlite import ir
 
 from lncompile.backends.cpu import runtime
-from lncompile.backends.cpu.calls import fold, may_coincide, required_count, workspace_expression
+from lncompile.backends.cpu.calls import may_coincide, required_count, workspace_expression
+from lncompile.backends.cpu.parallel import OpenMP, call_indirect, declared, evaluated, run_units
 from lncompile.backends.cpu.runtime import DTYPE_NUMBERS, Slot
 from lncompile.dtypes import TABLE
 from lncompile.errors import CompilerBug
@@ -263,7 +264,7 @@ class _Entry:
     # Execution
 
     def _evaluated(self, expression: str) -> Any:
-        return fold(expression, self._leaf, self._operate)
+        return evaluated(self.build, expression, self.sizes)
 
     def _execute(self, data: dict[str, Any], units: list[Any], works: list[Any]) -> None:
         total = _int(0)
@@ -292,7 +293,7 @@ class _Entry:
         return [data[name] for name in call.buffers] + list(self.sizes.values())
 
     def _execute_call(self, task: _Task) -> None:
-        target = self._declare(task.call, task.arguments)
+        target = declared(self.module, task.call.function, task.arguments)
         self._execute_units(target, task.arguments, task.units, task.work)
 
     def _execute_in_parts(self, tasks: list[_Task], parts: Any) -> None:
@@ -344,7 +345,7 @@ class _Entry:
         for task, units in zip(tasks, per_part, strict=True):
             own = [next(given) for _ in task.arguments]
             share = [build.mul(first, units), build.mul(last, units)]
-            build.call(self._declare(task.call, own), [*own, *share], attrs=("noinline",))
+            build.call(declared(self.module, task.call.function, own), [*own, *share], attrs=("noinline",))
         build.branch(loop)
         first.add_incoming(begin, entry)
         first.add_incoming(following, more)
@@ -354,52 +355,16 @@ class _Entry:
 
     def _execute_units(self, target: Any, arguments: list[Any], units: Any, work: Any) -> None:
         many = self.build.icmp_signed(">=", work, self._slot(Slot.OPENMP_FROM))
-        with self.build.if_else(many, likely=False) as (on_threads, serial):
-            with on_threads:
-                fields = [
-                    self._slot(Slot.OMP_GET_THREAD_NUM, _POINTER),
-                    self._slot(Slot.OMP_GET_NUM_THREADS, _POINTER),
-                    units,
-                    *arguments,
-                ]
-                job_type = ir.LiteralStructType([field.type for field in fields])
-                with self.build.goto_entry_block():
-                    job = self.build.alloca(job_type, name=f"{target.name}.job")
-                job.type = _POINTER  # llvmlite's alloca alone still gives a typed pointer
-                for index, field in enumerate(fields):
-                    self.build.store(field, _member(self.build, job, job_type, index))
-                threads = self._slot(Slot.THREADS)
-                threads = self.build.select(self.build.icmp_signed("<", threads, units), threads, units)
-                body = self._define_body(target, job_type)
-                job_arguments = [body, job, self.build.trunc(threads, _INT32), _INT32(0)]
-                self._call_pointer(Slot.GOMP_PARALLEL, ir.VoidType(), job_arguments)
-            with serial:
-                # Hides that this is 0: a copy of the function specialised on it could round differently.
-                begin = self.build.asm(ir.FunctionType(_INT64, [_INT64]), "", "=r,0", [_int(0)], False)
-                self.build.call(target, [*arguments, begin, units], attrs=("noinline",))
+        run_units(self.module, self.build, target, arguments, units, many, self._openmp)
 
-    def _define_body(self, target: Any, job_type: Any) -> Any:
-        """What each thread of OpenMP runs: its share of a call's units, shares being equal to within one."""
-        name = self.module.get_unique_name(f"{self.phase.entry}.share")
-        function = self._new_function(name, ir.VoidType(), {"job": _POINTER}, linkage="internal")
-        build = ir.IRBuilder(function.append_basic_block("entry"))
-        thread_num, num_threads, units, *arguments = (
-            build.load(_member(build, function.args[0], job_type, index), typ=type_)
-            for index, type_ in enumerate(job_type.elements)
+    def _openmp(self) -> OpenMP:
+        """The functions and the number of threads in the table."""
+        return OpenMP(
+            self._slot(Slot.GOMP_PARALLEL, _POINTER),
+            self._slot(Slot.OMP_GET_THREAD_NUM, _POINTER),
+            self._slot(Slot.OMP_GET_NUM_THREADS, _POINTER),
+            self._slot(Slot.THREADS),
         )
-        thread = build.zext(_call_indirect(build, thread_num, _INT32, []), _INT64)
-        threads = build.zext(_call_indirect(build, num_threads, _INT32, []), _INT64)
-        begin = build.udiv(build.mul(units, thread), threads)
-        end = build.udiv(build.mul(units, build.add(thread, _int(1))), threads)
-        build.call(target, [*arguments, begin, end], attrs=("noinline",))
-        build.ret_void()
-        return function
-
-    def _declare(self, call: Call, arguments: list[Any]) -> Any:
-        if call.function in self.module.globals:
-            return self.module.globals[call.function]
-        signature = ir.FunctionType(_INT32, [*(a.type for a in arguments), _INT64, _INT64])
-        return ir.Function(self.module, signature, call.function)
 
     # Building blocks
 
@@ -441,17 +406,8 @@ class _Entry:
             product = self.build.mul(product, factor)
         return product
 
-    def _leaf(self, value: int | str) -> Any:
-        if isinstance(value, str) and value not in self.sizes:
-            raise CompilerBug(f"{self.phase.entry}: a workspace of unknown size {value!r}")
-        return _int(value) if isinstance(value, int) else self.sizes[value]
-
-    def _operate(self, operator: str, left: Any, right: Any) -> Any:
-        builders = {"+": self.build.add, "-": self.build.sub, "*": self.build.mul, "/": self.build.sdiv}
-        return builders[operator](left, right)
-
     def _call_pointer(self, slot: Slot, result: Any, arguments: list[Any]) -> Any:
-        return _call_indirect(self.build, self._slot(slot, _POINTER), result, arguments)
+        return call_indirect(self.build, self._slot(slot, _POINTER), result, arguments)
 
     def _return(self, slot: Slot) -> None:
         object_ = self._slot(slot, _POINTER)
@@ -504,23 +460,3 @@ class _Entry:
 
 def _int(value: int) -> Any:
     return _INT64(value)
-
-
-def _member(build: Any, struct: Any, type_: Any, index: int) -> Any:
-    return build.gep(struct, [_INT32(0), _INT32(index)], source_etype=type_)
-
-
-def _call_indirect(build: Any, pointer: Any, result: Any, arguments: list[Any]) -> Any:
-    return build.call(_Callee(pointer, ir.FunctionType(result, [a.type for a in arguments])), arguments)
-
-
-class _Callee:
-    """A pointer with what IRBuilder asks a callee for, and an opaque pointer does not know: its signature."""
-
-    def __init__(self, pointer: Any, function_type: Any) -> None:
-        self.pointer = pointer
-        self.type = pointer.type
-        self.function_type = function_type
-
-    def get_reference(self) -> Any:
-        return self.pointer.get_reference()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -31,11 +31,25 @@ class Built:
 
     def library(self, exports: Sequence[str], soname: str) -> bytes:
         """The module as a shared library."""
-        return link(self.machine.emit_object(llvm.parse_assembly(self.llvm)), exports, soname)
+        return link(self.object_file(), exports, soname)
+
+    def object_file(self) -> bytes:
+        """The module as an object file, to be linked with others."""
+        return bytes(self.machine.emit_object(llvm.parse_assembly(self.llvm)))
 
 
-def optimise(modules: Sequence[str], exports: Sequence[str], target: CpuTarget) -> Built:
-    """Link ``modules`` (LLVM IR) and optimise them for ``target``; all but ``exports`` is private."""
+def optimise(
+    modules: Sequence[str],
+    exports: Sequence[str],
+    target: CpuTarget,
+    hidden: Mapping[str, str] | None = None,
+    level: int = 3,
+) -> Built:
+    """Link ``modules`` (LLVM IR) and optimise them for ``target``; all but ``exports`` is private.
+
+    ``hidden`` gives exports other names, under which further modules of the same library alone see them. With
+    ``level`` 0 the code is taken as it is, which is enough for what has no loops.
+    """
     machine = _machine(target)
     whole: Any = None
     for text in modules:
@@ -48,11 +62,14 @@ def optimise(modules: Sequence[str], exports: Sequence[str], target: CpuTarget) 
         if not function.is_declaration:
             function.linkage = "external" if function.name in exports else "internal"
             function.visibility = "default"
+            if hidden and function.name in hidden:
+                function.visibility = "hidden"
+                function.name = hidden[function.name]
     for variable in whole.global_variables:
         if not variable.is_declaration:
             variable.linkage = "internal"
     whole.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options = llvm.create_pipeline_tuning_options(speed_level=level)
     options.loop_vectorization = True
     options.slp_vectorization = True
     builder = llvm.create_pass_builder(machine, options)
@@ -72,6 +89,7 @@ def _retargeted(text: str, target: CpuTarget, machine: Any) -> str:
 def _machine(target: CpuTarget) -> Any:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
+    llvm.initialize_native_asmparser()  # for asking the CPU what it can do
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
     )

@@ -69,7 +69,7 @@ WRITABLE = READABLE | 0x0400
 # same, but where the cores have other work, as between NumPy's matrix products, waiting for the second one
 # takes 40 µs and more: two threads must save about that.
 _GIL_RELEASE_ABOVE = 16 * 1024
-_SERIAL_BELOW = 256 * 1024
+SERIAL_BELOW = 256 * 1024
 # ThreadPoolExecutor needs 140 to 350 µs to start two tasks and wait for them.
 _SERIAL_BELOW_PYTHON = 1024 * 1024
 
@@ -248,7 +248,7 @@ def _set_threads(n: int) -> None:
         _threads = 1 if _forked else n
         openmp = _threads > 1 and self_test() and _fill_openmp()
         _table[Slot.THREADS] = _threads
-        _table[Slot.OPENMP_FROM] = _SERIAL_BELOW if openmp else _NEVER
+        _table[Slot.OPENMP_FROM] = SERIAL_BELOW if openmp else _NEVER
         _table[Slot.PYTHON_THREADS_FROM] = _NEVER if openmp or _threads == 1 else _SERIAL_BELOW_PYTHON
 
 

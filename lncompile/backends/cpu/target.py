@@ -36,6 +36,15 @@ TARGETS: dict[str, CpuTarget] = {
     )
 }
 
+#: By triple, what every CPU of the kind executes: code that finds out what else the CPU has.
+BASELINES: dict[str, CpuTarget] = {
+    target.triple: target
+    for target in (
+        CpuTarget("cpu:x86-64", _LINUX, "x86-64", "", 16, False),
+        TARGETS["cpu:aarch64"],
+    )
+}
+
 #: Names that NumPy gives to the features of a level; x86-64-v2 is what every wheel of NumPy needs anyway.
 _V3 = ("AVX2", "FMA3", "F16C")
 _V4 = (*_V3, "AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", "AVX512CD")
