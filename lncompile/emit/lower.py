@@ -9,6 +9,7 @@ from math import prod
 
 from lncompile import axes as ax
 from lncompile.emit import standins
+from lncompile.emit.context import Context
 from lncompile.emit.layout import LIMIT, fitted
 from lncompile.emit.names import legal
 from lncompile.emit.nest import AxisNames, Nest, product
@@ -99,8 +100,8 @@ def _emit_phase(
     workspaces: list[Buffer] = []
     for index, (stage, parts) in enumerate(in_parts(stages, names)):
         name = stem if index == 0 else f"{stem}_{index + 1}"
-        kernel = StageKernel(stage, names, schedule)
-        nest = kernel.nest
+        kernel = StageKernel(Context(stage, names, schedule))
+        nest = kernel.context.nest
         for out in stage.program.outputs:
             if out.role == "workspace":
                 size = product(nest.size(axis) for axis in nest.whole(out.dims))

@@ -1,0 +1,104 @@
+"""What the parts of an emitter share: the stage, its loops and names, and the kinds of its outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from lncompile.emit.loops import Left, Row, stored
+from lncompile.emit.nest import AxisNames, Nest
+from lncompile.emit.scope import Scope, Width
+from lncompile.ir import Input, Node, Output, Program, Reduce
+from lncompile.passes.loops import Loops
+from lncompile.passes.stages import Stage
+from lncompile.schedule.cpu import Schedule, fitting
+
+
+@dataclass(frozen=True)
+class Context:
+    """A stage of a phase, the phase's size variables, and the schedule."""
+
+    stage: Stage
+    axis_names: AxisNames
+    schedule: Schedule
+
+    @property
+    def program(self) -> Program:
+        """What the kernel computes."""
+        return self.stage.program
+
+    @property
+    def loops(self) -> Loops:
+        """How it goes over its axes."""
+        return self.stage.loops
+
+    @cached_property
+    def nest(self) -> Nest:
+        """Its loops, and where its arrays lie."""
+        return Nest(self.stage, self.axis_names)
+
+    @cached_property
+    def scope(self) -> Scope:
+        """The names of its values."""
+        return Scope(self.program, self.loops, frozenset(self.nest.words))
+
+    def row_of(self, lanes: int) -> Row:
+        """How rows are computed first."""
+        loops, size = self.loops, self.nest.vector.size if self.nest.vector else 1
+        lanes = loops.lanes if loops.across else fitting(lanes, size)
+        pivot = min(self.schedule.pivot_lanes, 1 << max(size or 1, 1).bit_length() - 1)
+        width = Width(self.program.compute, lanes)
+        return Row(self.scope, self.nest, width, pivot, self.schedule.steps_to_total)
+
+    @cached_property
+    def element_outputs(self) -> list[Output]:
+        """Outputs that the loop over elements writes or adds to."""
+        inside = self.loops.inside
+        return [
+            out
+            for out in self.program.outputs
+            if set(out.dims) & inside or (self.contribution(out).axes & inside and self.is_partial(out.value))
+        ]
+
+    @property
+    def row_outputs(self) -> list[Output]:
+        """Outputs that the results of rows are written or added to."""
+        return [out for out in self.program.outputs if out not in self.element_outputs]
+
+    @cached_property
+    def kept_in_blocks(self) -> list[Output]:
+        """Partial sums with a number for each lane."""
+        return [out for out in self.element_outputs if self.is_partial(out.value) and self.is_streak(out)]
+
+    @cached_property
+    def step_sums(self) -> list[Output]:
+        """Partial sums with a number for each step of the loops around the vectors."""
+        return [out for out in self.element_outputs if self.is_partial(out.value) and not self.is_streak(out)]
+
+    def is_streak(self, out: Output) -> bool:
+        """Whether an array has the axis that lies in the lanes."""
+        return self.loops.vector in out.dims
+
+    def in_blocks(self, out: Output) -> bool:
+        """Whether a sum is kept over a block of rows, not over one row."""
+        return any(name not in self.loops.domain for name in out.dims)
+
+    def is_partial(self, node: Node) -> bool:
+        """Whether a node is a reduction that later stages finish."""
+        return isinstance(node, Reduce) and node.over != self.loops.inside
+
+    def contribution(self, out: Output) -> Node:
+        """What an element or a row contributes to an output."""
+        value = out.value
+        return value.operand if isinstance(value, Reduce) and self.is_partial(value) else value
+
+    def differs_in_group(self, array: Input | Output) -> bool:
+        """Whether rows of a group have different parts of an array."""
+        return self.loops.group > 1 and self.stage.block_axis in array.dims
+
+    def stored(self, row: Row, out: Output, text: str, left: Left) -> str:
+        """The line that stores a vector of an output."""
+        if self.nest.is_tiled(out):
+            return f"store({self.nest.step_pointer(out)}, 0, {text})"
+        stride = self.nest.stride(out, self.loops.vector or "")
+        return stored(self.nest.step_pointer(out), stride, text, left, row.width.lanes)

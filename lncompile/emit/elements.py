@@ -1,0 +1,165 @@
+"""The loops that write elements: row by row, rows side by side, or in groups of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lncompile.emit.context import Context
+from lncompile.emit.loops import Left, Row, over_features, prefetched
+from lncompile.emit.nest import as_python, product
+from lncompile.emit.streaming import Streaming
+from lncompile.emit.sums import Sums, neutral
+from lncompile.emit.templates import fill
+from lncompile.ir import Input, Output
+
+
+@dataclass(frozen=True)
+class Elements:
+    """What a stage does with each element after the statistics."""
+
+    context: Context
+    sums: Sums
+    streaming: Streaming
+
+    def through_caches(self, row: Row) -> list[str]:
+        """The loop that writes element-sized outputs and adds to sums."""
+        outputs = self.context.element_outputs
+        if not outputs:
+            return []
+        if self.context.loops.group > 1:
+            return self._groups(row, stream=False)
+        roots = [self.context.contribution(out) for out in outputs]
+        start = row.step_start(roots, [out for out in outputs if self.context.is_streak(out)])
+        if self.context.loops.across or self.context.loops.vector is None:
+            left = row.rest if self.context.loops.across else None
+            body = [*self._element_step(row, left, stream=False), *self.sums.step_totals(row, left)]
+            return [*row.over_steps(start, body), *self._tiles_written()]
+        start += [
+            f"{self.sums.lanes(out, row)} = {row.width.filled(neutral(out))}"
+            for out in self.context.step_sums
+        ]
+
+        def step(left: Left) -> list[str]:
+            return self._element_step(row, left, stream=False)
+
+        body = over_features(row.length, row.width.lanes, step)
+        return row.over_steps(start, [*body, *self.sums.step_totals(row, None)])
+
+    def _tiles_written(self) -> list[str]:
+        lines = []
+        nest = self.context.nest
+        for out in self.context.element_outputs:
+            if nest.is_tiled(out):
+                line = f"store_rows({out.name}, {nest.tile(out)}, {nest.row_pointer(out)})"
+                lines += ["if keep:", f"    {line}"] if out.role == "saved" else [line]
+        return lines
+
+    def lines(self, row: Row) -> list[str]:
+        """The loop twice where results may be large: past the caches, and through them."""
+        plain = self.through_caches(row)
+        if not self.streaming.outputs:
+            return plain
+        if self.context.loops.group > 1:
+            streamed = self._groups(row, stream=True)
+            return fill("cpu/features.py", "streamed_or_not", {"streamed": streamed, "plain": plain})
+        holes = {
+            "head": self._element_step(row, "start", stream=False),
+            "whole": self._element_step(row, None, stream=True),
+            "partial": self._element_step(row, "left", stream=False),
+        }
+        names = {
+            "FEATURES": row.length,
+            "LANES": row.width.lanes,
+            "BYTES": self.context.schedule.stream_bytes,
+        }
+        target = self.context.nest.step_pointer(self.streaming.outputs[0])
+        body = fill("cpu/features.py", "features_streamed", holes, TARGET=target, **names)
+        roots = [self.context.contribution(out) for out in self.context.element_outputs]
+        streamed = row.over_steps(row.step_start(roots, self.context.element_outputs), body)
+        return fill("cpu/features.py", "streamed_or_not", {"streamed": streamed, "plain": plain})
+
+    def _element_step(self, row: Row, left: Left, stream: bool) -> list[str]:
+        values = [self.context.contribution(out) for out in self.context.element_outputs]
+        lines: list[str] = []
+        if stream and self.streaming.prefetch:
+            read = [
+                node
+                for node in row.scope.vectors_for(values)
+                if isinstance(node, Input) and set(node.dims) == set(self.context.loops.domain)
+            ]
+            lines += prefetched(row, read, self.streaming.prefetch)
+        lines += row.vectors(values, row.width, left)
+        for out in self.context.element_outputs:
+            if out in self.context.step_sums:
+                if not self.context.loops.across:
+                    lines.append(self.sums.accumulated(row, out, left))
+            elif out in self.context.kept_in_blocks:
+                lines += self.sums.add(row, out, left)
+            else:
+                lines += self._written(row, out, left, stream=stream)
+        return lines
+
+    def _groups(self, row: Row, *, stream: bool) -> list[str]:
+        """The rows of a block in groups: at each place, the vectors of all rows of a group."""
+        nest, block = self.context.nest, self.context.stage.block_axis or ""
+        head: list[str] = []
+        if stream:
+            # Rows lie alike: where a vector of the first begins on a boundary, those of the others do.
+            head = [f"{nest.index(block)} = from_row", *nest.row_pointers(self.streaming.outputs[:1])]
+            holes = {
+                "head": self._group_step(row, "start", stream=False),
+                "whole": self._group_step(row, None, stream=True),
+                "partial": self._group_step(row, "left", stream=False),
+            }
+            names = {
+                "FEATURES": row.length,
+                "LANES": row.width.lanes,
+                "BYTES": self.context.schedule.stream_bytes,
+            }
+            target = nest.row_pointer(self.streaming.outputs[0])
+            body = fill("cpu/features.py", "features_streamed", holes, TARGET=target, **names)
+        else:
+            body = over_features(
+                row.length, row.width.lanes, lambda left: self._group_step(row, left, stream=False)
+            )
+        return fill(
+            "cpu/units.py",
+            "groups_of_rows",
+            {"body": [*head, *body]},
+            BLOCK=nest.block_index,
+            PER=self.context.loops.block,
+            ROWS=as_python(nest.size(block)),
+            GROUP=self.context.loops.group,
+        )
+
+    def _group_step(self, row: Row, left: Left, *, stream: bool) -> list[str]:
+        block = self.context.stage.block_axis or ""
+        values = [self.context.contribution(out) for out in self.context.element_outputs]
+        inputs = [node for node in row.scope.vectors_for(values) if isinstance(node, Input)]
+        differing = [array for array in inputs if block in array.axes]
+        written = [out for out in self.context.element_outputs if self.context.differs_in_group(out)]
+        each = self.context.nest.row_pointers([*differing, *written])
+        for array in differing:
+            ahead = product([str(self.context.loops.group), self.context.nest.stride(array, block)])
+            each += prefetched(row, [array], as_python(ahead))
+        each += row.vectors(values, row.width, left, lambda node: block in node.axes)
+        lines = row.vectors(values, row.width, left, lambda node: block not in node.axes)
+        for out in self.context.element_outputs:
+            if out in self.context.kept_in_blocks:
+                lines.append(f"{self.sums.name(row, out)} = {self.sums.so_far(row, out, left)}")
+                each.append(f"{self.sums.name(row, out)} = {self.sums.added(row, out)}")
+            else:
+                each += self._written(row, out, left, stream=stream)
+        lines += fill("cpu/units.py", "rows_of_group", {"row": each}, ROW=self.context.nest.index(block))
+        return lines + [
+            self.context.stored(row, out, self.sums.name(row, out), left)
+            for out in self.context.kept_in_blocks
+        ]
+
+    def _written(self, row: Row, out: Output, left: Left, *, stream: bool) -> list[str]:
+        text = row.repeated(out.value)
+        if stream and out in self.streaming.outputs:
+            pointer = self.context.nest.step_pointer(out)
+            return [f"stream({pointer}, i, {text}, {self.context.schedule.stream_bytes})"]
+        line = self.context.stored(row, out, text, left)
+        return ["if keep:", f"    {line}"] if out.role == "saved" else [line]

@@ -1,0 +1,88 @@
+"""Results past the caches: which outputs, from which size on, and how far ahead inputs are fetched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from lncompile.dtypes import TABLE
+from lncompile.emit.context import Context
+from lncompile.emit.nest import as_python, product
+from lncompile.ir import Output
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """The outputs of a stage that may be written past the caches."""
+
+    context: Context
+
+    @cached_property
+    def outputs(self) -> list[Output]:
+        """Outputs that may be written past the caches: whole aligned vectors of long streaks."""
+        schedule, vector = self.context.schedule, self.context.nest.vector
+        if vector is None or self.context.loops.across or not schedule.stream_from or self.context.step_sums:
+            return []
+        row = self.context.row_of(schedule.element_lanes)
+        itemsize = TABLE[self.context.program.compute].itemsize
+        if isinstance(row.length, int):
+            if row.length < schedule.element_lanes or row.length % self.alike:
+                return []
+            if self.context.nest.steps and row.length * itemsize < schedule.prefetch_from:
+                return []
+        return [
+            out
+            for out in self.context.element_outputs
+            if not self.context.is_partial(out.value)
+            and out.role != "saved"
+            and row.width.lanes * TABLE[out.dtype].itemsize % schedule.stream_bytes == 0
+            and self.context.nest.stride(out, vector.name) == "1"
+        ]
+
+    @property
+    def alike(self) -> int:
+        """What a row's number of elements must be a multiple of: rows of a group begin alike."""
+        if self.context.loops.group == 1:
+            return 1
+        return self.context.schedule.stream_bytes // min(
+            TABLE[out.dtype].itemsize for out in self.context.program.outputs
+        )
+
+    @property
+    def row_size(self) -> int | None:
+        """The number of elements of a row, where that is known when compiling."""
+        size = product(self.context.nest.size(name) for name in self.context.loops.inside)
+        return int(size) if size.isdigit() else None
+
+    @property
+    def prefetch(self) -> int:
+        """How many elements ahead inputs are prefetched: one row, if rows lie one behind the other."""
+        length = self.context.row_of(self.context.schedule.element_lanes).length
+        itemsize = TABLE[self.context.program.compute].itemsize
+        if (
+            not isinstance(length, int)
+            or self.context.nest.steps
+            or length * itemsize < self.context.schedule.prefetch_from
+        ):
+            return 0
+        return length
+
+    def decided(self) -> list[str]:
+        """The line that tells whether a call\'s results are large enough, and lie alike."""
+        bytes_ = self.context.schedule.stream_bytes
+        first, *others = self.outputs
+        alike = "".join(f" and same_alignment({first.name}, {out.name}, {bytes_})" for out in others)
+        size = self.row_size or 1
+        counted = self.context.loops.units
+        if self.row_size is None:
+            # Rows of a length that only a call tells: as many elements, and no row shorter than some vectors.
+            counted = self.context.nest.whole(self.context.loops.domain)
+            length = as_python(self.context.nest.size(self.context.loops.vector or ""))
+            shortest = self.context.schedule.prefetch_from // TABLE[self.context.program.compute].itemsize
+            if self.context.loops.group > 1:
+                alike += f" and {length} % {self.alike} == 0"
+            else:
+                alike += f" and {length} >= {shortest}"
+        least = max(1, self.context.schedule.stream_from // (size * TABLE[first.dtype].itemsize))
+        sizes = as_python(product(self.context.nest.size(name) for name in counted))
+        return [f"streamed = {sizes} >= {least}{alike}"]
