@@ -1,7 +1,8 @@
 """Equations that come with no library: norms of papers and frameworks, over axes in every arrangement.
 
-Each is checked against a formula in NumPy, forward in two sizes, and its gradients against differences of the
-formula. ``F`` and ``B`` below are features and batch axes in their order in memory: F-B-F is ``[n] c [h w]``.
+Each is checked against a formula in NumPy and its gradients against differences of the formula; the emitted
+source, run un-jitted with checks of all bounds, against the interpreter.
+``F`` and ``B`` below are features and batch axes in their order in memory: F-B-F is ``[n] c [h w]``.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -9,10 +10,13 @@ formula. ``F`` and ``B`` below are features and batch axes in their order in mem
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from helpers import arrays_for, assert_close, compilation_of, run_emitted, run_pair, small_limits
 
 import lncompile as lnc
 from lncompile import axes as ax
@@ -795,6 +799,25 @@ def parameter_statistics():
     return norm, formula
 
 
+@case("n=2 d=3 c=5", "n=3 d=5 c=40")
+def shared_statistics():
+    """Statistics of a parameter beside those of the rows that share it, side by side in the lanes."""
+
+    @lnc.norm("n [d] c", scale="d", shift="d c")
+    def norm(x, scale, shift):
+        y = standardize(x) * standardize(scale)
+        # The same as the mean of the square, but an output for each row.
+        power = lnc.mean(lnc.square(scale) + x - lnc.mean(x))
+        return y + shift, lnc.mean(x) + lnc.max(lnc.abs(scale)), power
+
+    def formula(x, scale, shift):
+        y = standardized(x, 1) * standardized(scale, 0)[:, None] + shift
+        along = np.abs(scale).max() + mean(x, 1)[:, 0]
+        return y, along, np.full(along.shape, (scale**2).mean())
+
+    return norm, formula
+
+
 def arrays_of(norm: Any, sizes: ax.Sizes, dtype: Any = np.float64) -> list[Any]:
     """Normal numbers for every argument, the same in every run."""
     random = np.random.default_rng(1)
@@ -814,13 +837,19 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def parametrized(*places: int):
-    """The cases in their sizes at these places: every kernel is compiled anew."""
+def parametrized(*places: int, every: int = 1):
+    """The cases in their sizes at these places; all but one in ``every`` are slow: each is compiled anew."""
     return pytest.mark.parametrize(
         ("norm", "formula", "sizes"),
         [
-            pytest.param(found.norm, found.formula, found.sizes[at], id=f"{name}-{at}")
-            for name, found in CASES.items()
+            pytest.param(
+                found.norm,
+                found.formula,
+                found.sizes[at],
+                id=f"{name}-{at}",
+                marks=[pytest.mark.slow] if index % every else [],
+            )
+            for index, (name, found) in enumerate(CASES.items())
             for at in places
         ],
     )
@@ -871,18 +900,39 @@ def test_there_are_many_in_two_sizes_each() -> None:
     assert all(len(found.sizes) == 2 for found in CASES.values())
 
 
+def check_source(norm: Any, sizes: ax.Sizes) -> None:
+    """What is emitted, run un-jitted, stays inside the arrays and computes what the interpreter does."""
+    counts = {name: prod(size) if isinstance(size, tuple) else size for name, size in sizes.items()}
+    for dtype in ("float64", "float32"):
+        compilation = compilation_of(norm, counts, dtype, target="cpu:x86-64-v4")
+        inputs = (*compilation.program.inputs, *compilation.pair.backward.inputs)
+        arrays = arrays_for(tuple(node for node in inputs if node.role in ("input", "cotangent")), counts)
+        expected = run_pair(compilation.pair, arrays, counts)
+        heuristic = compilation.schedule
+        small = small_limits(heuristic)
+        for schedule in (heuristic, small, replace(small, short_row=0)):
+            got = run_emitted(compilation, arrays, counts, schedule)
+            # Some dozens of operations on some dozens of elements.
+            assert_close(got, {name: expected[name] for name in got}, 2000 * float(np.finfo(dtype).eps))
+
+
 @parametrized(0, 1)
+def test_emitted_source(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
+    check_source(norm, sizes)
+
+
+@parametrized(1)
 def test_forward_and_gradients(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
     check_forward(norm, formula, sizes, np.float64)
     check_gradients(norm, formula, sizes)
 
 
-@parametrized(1)
+@parametrized(0, every=4)
 def test_forward_in_float32(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
     check_forward(norm, formula, sizes, np.float32)
 
 
-@parametrized(0)
+@parametrized(1)
 def test_results_in_arrays_that_are_given(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
     arrays = arrays_of(norm, sizes)
     options = splits(norm, sizes)
@@ -894,7 +944,7 @@ def test_results_in_arrays_that_are_given(norm: Any, formula: Any, sizes: ax.Siz
         np.testing.assert_array_equal(y, expected)
 
 
-@parametrized(0)
+@parametrized(0, every=4)
 def test_arguments_left_out_are_their_defaults(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
     arguments = dispatcher_of(norm).equation.arguments
     if all(argument.required for argument in arguments):
@@ -947,14 +997,18 @@ def arrangement(seed: int) -> tuple[Any, Any, ax.Sizes]:
     return norm, formula, {name: int(random.integers(1, 5)) for name in names}
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize(
+    "block", [0, 1, *(pytest.param(block, marks=pytest.mark.slow) for block in range(2, 8))]
+)
+def test_emitted_source_of_random_arrangements(block: int) -> None:
+    for seed in range(20 * block, 20 * (block + 1)):
+        norm, _, sizes = arrangement(seed)
+        check_source(norm, sizes)
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(8, 160))]
+)
 def test_random_arrangements(seed: int) -> None:
-    check_forward(*arrangement(seed), np.float64)
-    check_gradients(*arrangement(seed))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(16, 160))
-def test_more_random_arrangements(seed: int) -> None:
     check_forward(*arrangement(seed), np.float64)
     check_gradients(*arrangement(seed))

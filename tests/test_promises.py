@@ -348,11 +348,8 @@ class TestOddInputs:
         assert not np.delete(means, -2).any()
 
     @pytest.mark.slow
-    def test_promise_3_results_of_more_than_two_to_the_31_elements(
-        self, request: pytest.FixtureRequest
-    ) -> None:
-        if "slow" not in request.config.option.markexpr:
-            pytest.skip("takes 10 GiB and half a minute; run with -m slow")
+    def test_promise_3_results_of_more_than_two_to_the_31_elements(self) -> None:
+        """Takes 10 GiB and half a minute."""
         rows = 2**31 // 1024 + 3
         x = np.zeros((rows, 1024), np.float32)
         x[-2] = floats(1024)
@@ -1063,12 +1060,8 @@ def test_promise_6_ctrl_c_while_the_compiler_is_imported(seconds: float, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["... [d]", "[n] d", "n [...] d"])
-def test_promise_3_a_sparse_file_of_more_than_two_to_the_31_elements(
-    pattern: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    """Means of a file that is one hole but for one number near its end, mapped into memory."""
-    if "slow" not in request.config.option.markexpr:
-        pytest.skip("reads 8 GiB; run with -m slow")
+def test_promise_3_a_sparse_file_of_more_than_two_to_the_31_elements(pattern: str, tmp_path: Path) -> None:
+    """Means of a file that is one hole but for one number near its end, mapped into memory: reads 8 GiB."""
 
     def average(x):  # type: ignore[no-untyped-def]
         return lnc.mean(x)

@@ -234,9 +234,7 @@ def test_kernels_compute_what_the_equation_says(block: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(BLOCKS))
-def test_every_kernel_computes_what_the_equation_says(block: int, request: pytest.FixtureRequest) -> None:
-    if "slow" not in request.config.getoption("-m"):
-        pytest.skip("compiles 500 programs; run with -m slow")
+def test_every_kernel_computes_what_the_equation_says(block: int) -> None:
     each(cases(), PROGRAMS, 200 + block, lambda case: check_kernels(case, compiled=True))
 
 

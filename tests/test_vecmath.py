@@ -179,12 +179,8 @@ def test_float64_error(evaluate: Callable[..., Array], function: str, cpu: str) 
 @pytest.mark.slow
 @pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("function", [f for f in FUNCTIONS if f != "erf"])
-def test_all_float32(
-    evaluate: Callable[..., Array], request: pytest.FixtureRequest, function: str, cpu: str
-) -> None:
+def test_all_float32(evaluate: Callable[..., Array], function: str, cpu: str) -> None:
     """Some minutes for each function."""
-    if "slow" not in request.config.getoption("-m"):
-        pytest.skip("run with -m slow")
     for start in range(0, 1 << 32, 1 << 23):
         x = np.arange(start, start + (1 << 23), dtype=np.int64).astype(np.uint32).view(np.float32)
         assert ulps(function, x, evaluate(function, x, 16, cpu)) <= BOUNDS[function]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lncompile.emit.nest import Nest, as_python
 from lncompile.emit.scope import Scope, Width
@@ -22,6 +23,13 @@ from lncompile.ir import Binary, Const, Input, Node, Output, depending_on, opera
 Left = int | str | None
 #: The number of elements that a loop goes over, or the variable that holds it.
 Length = int | str
+
+
+class Condition(NamedTuple):
+    """A check of a value, which may differ from lane to lane."""
+
+    text: str
+    is_wide: bool
 
 
 @dataclass
@@ -40,7 +48,7 @@ class Row:
     pivot_lanes: int
     steps_to_total: int
     careful: bool = False
-    conditions: list[str] = field(default_factory=list)
+    conditions: list[Condition] = field(default_factory=list)
     narrowed: set[Node] = field(default_factory=set)
     ordinary_row: Row | None = None
 
@@ -82,15 +90,21 @@ class Row:
             else:
                 lines.append(f"{name}_f32 = as_float32({name})")
                 check = "is_moderate" if self._scales(scalar, vectors) else "fits_float32"
-                self.conditions.append(f"{check}({name})")
+                self.conditions.append(Condition(f"{check}({name})", self.scope.is_wide(scalar)))
         return lines
 
     @property
     def ordinary(self) -> str:
         """The expression of whether the first path can be trusted, for one row or for each of its lanes."""
+        texts = [condition.text for condition in self.conditions]
         if not self.nest.loops.across:
-            return " and ".join(self.conditions)
-        return " & ".join(f"({text})" if " " in text else text for text in self.conditions)
+            return " and ".join(texts)
+        return " & ".join(f"({text})" if " " in text else text for text in texts)
+
+    @property
+    def ordinary_in_common(self) -> str:
+        """The expression of whether the first path can be trusted in what all lanes share; empty: it can."""
+        return " and ".join(c.text for c in self.conditions if not c.is_wide)
 
     def as_row_sized(self, name: str) -> str:
         """A value of the loops' type as one number a row: scalars adapt to others, vectors do not."""
@@ -236,15 +250,19 @@ class Row:
         )
         return looped(lines, [(self.nest.index(name), self.nest.length(name)) for name in outer])
 
-    def total(self, name: str) -> str:
-        """The expression of what the lanes of ``name`` add up to, for one row or for each of its lanes."""
+    def total(self, name: str, value: Node) -> str:
+        """The expression of what the lanes of ``name``, sums of ``value``, add up to, for one row or each."""
         if self.nest.loops.across:
-            return f"{name}_total" if self.in_blocks else self.as_row_sized(name)
+            return self._of_rows(f"{name}_total" if self.in_blocks else self.as_row_sized(name), value)
         return f"total({name}_total)" if self.in_blocks else f"total({name})"
 
-    def largest(self, name: str) -> str:
+    def largest(self, name: str, value: Node) -> str:
         """The expression of the largest lane of ``name``, of one row or of each."""
-        return self.as_row_sized(name) if self.nest.loops.across else f"largest({name})"
+        across = self.nest.loops.across
+        return self._of_rows(self.as_row_sized(name), value) if across else f"largest({name})"
+
+    def _of_rows(self, lanes: str, value: Node) -> str:
+        return lanes if self.scope.is_wide(value) else f"first({lanes})"
 
     def kept(self, text: str, left: Left, fill: str = "0.0") -> str:
         """``text`` with the lanes past the end of the row replaced by ``fill``."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lncompile.emit.loops import Left, Row
+from lncompile.emit.loops import Condition, Left, Row
 from lncompile.emit.scope import Width
 from lncompile.ir import MOMENTS, Node, Reduce
 
@@ -67,7 +67,8 @@ def pivot(row: Row, moments: Moments) -> list[str]:
         lines += row.summing_loop(
             [moments.value], [offsets], lambda left: _summed_offsets(row, moments, left)
         )
-        mean = f"{row.as_row_sized(f'{base}_first')} + {row.total(offsets)} / {float(row.count)!r}"
+        mean_offset = f"{row.total(offsets, moments.value)} / {float(row.count)!r}"
+        mean = f"{row.as_row_sized(f'{base}_first')} + {mean_offset}"
         return [*lines, f"{base}_pivot = {mean if row.width.dtype == 'float64' else f'{rounded}({mean})'}"]
     mean_offset = f"total({value} - {base}_first) / {float(row.pivot_lanes)!r}"
     return [*lines, f"{base}_pivot = {rounded}({base}_first + {mean_offset})"]
@@ -86,14 +87,14 @@ def _needs_squares(row: Row, moments: Moments) -> bool:
 
 def _summed_offsets(row: Row, moments: Moments, left: Left) -> list[str]:
     base = moments.base(row)
-    offset = row.kept(f"{row.scope.vector_operand(moments.value, row.width)} - {base}_first", left)
+    offset = row.kept(f"{row.repeated(moments.value)} - {base}_first", left)
     return [*row.vectors([moments.value], row.width, left), f"{base}_offsets += {offset}"]
 
 
 def step(row: Row, moments: Moments, left: Left) -> list[str]:
     """What one vector adds to the sums."""
     base = moments.base(row)
-    offset = row.kept(f"{row.scope.vector_operand(moments.value, row.width)} - {base}_pivot", left)
+    offset = row.kept(f"{row.repeated(moments.value)} - {base}_pivot", left)
     lines = [f"{base}_offset = {offset}", f"{base}_sums += {base}_offset"]
     if _needs_squares(row, moments):
         lines.append(f"{base}_squares = fma({base}_offset, {base}_offset, {base}_squares)")
@@ -103,15 +104,17 @@ def step(row: Row, moments: Moments, left: Left) -> list[str]:
 def results(row: Row, moments: Moments) -> list[str]:
     """The parts of the moments from the sums."""
     base, count = moments.base(row), repr(float(row.count))
-    lines = [f"{base}_shift = {row.total(f'{base}_sums')} / {count}"]
+    lines = [f"{base}_shift = {row.total(f'{base}_sums', moments.value)} / {count}"]
     if _needs_squares(row, moments):
-        mean_square = f"{row.total(f'{base}_squares')} / {count}"
+        mean_square = f"{row.total(f'{base}_squares', moments.value)} / {count}"
         lines.append(f"{base}_spread = {mean_square} - {base}_shift * {base}_shift")
     if not row.careful:
         # A pivot two deviations off costs the variance two bits; one farther off costs more.
-        row.conditions.append(f"{base}_shift * {base}_shift <= 4.0 * {base}_spread")
+        checks = [f"{base}_shift * {base}_shift <= 4.0 * {base}_spread"]
         if row.width.dtype == "float32":
-            row.conditions.append(f"is_finite({base}_spread)")
+            checks.append(f"is_finite({base}_spread)")
+        is_wide = row.scope.is_wide(moments.value)
+        row.conditions.extend(Condition(check, is_wide) for check in checks)
     centre = row.as_row_sized(f"{base}_pivot")
     mean = f"{centre} + {base}_shift"
     rounded = mean if row.scope.program.compute == "float64" else f"as_float64(as_float32({mean}))"

@@ -18,7 +18,18 @@ RESERVED = frozenset(
     (
         *standins.__all__,
         *("begin", "end", "unit", "row", "rows", "block", "tile", "i", "count"),
-        *("ordinary", "keep", "streamed", "start", "stop", "left", "sums", "from_row", "to_row"),
+        *(
+            "ordinary",
+            "ordinary_in_common",
+            "keep",
+            "streamed",
+            "start",
+            "stop",
+            "left",
+            "sums",
+            "from_row",
+            "to_row",
+        ),
         *("min", "range", "float", "INFINITY", "NAN"),
     )
 )

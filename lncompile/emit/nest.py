@@ -275,7 +275,9 @@ class Nest:
         if isinstance(array, Output):
             partial = isinstance(array.value, Reduce) and array.value.over != self.loops.inside
             return not partial and self._holds_rows(array)
-        return self._holds_rows(array) and array.name in self._read_whole
+        # A tile holds the rows of the unit: not what lies at the start of an axis of units.
+        of_unit = array.at_start <= self.loops.inside
+        return of_unit and self._holds_rows(array) and array.name in self._read_whole
 
     def _holds_rows(self, array: Array) -> bool:
         innermost = (self.loops.vector, *self.steps)

@@ -18,7 +18,7 @@ from lncompile.emit.statistics import statistics
 from lncompile.emit.streaming import Streaming
 from lncompile.emit.sums import Sums
 from lncompile.emit.templates import fill
-from lncompile.ir import Input, Node, Output, Reduce, depending_on
+from lncompile.ir import Const, Input, Node, Output, Reduce, depending_on
 from lncompile.schedule.cpu import fitting
 
 
@@ -144,23 +144,40 @@ class StageKernel:
             "statistics": [*lines, f"ordinary = {fast.ordinary}"],
             "elements": written or ["pass"],
             "careful": self._of_all_lanes(
-                [*statistics(careful, nodes), *self.elements.through_caches(mixed)]
+                fast, [*statistics(careful, nodes), *self.elements.through_caches(mixed)]
             ),
         }
         ordinary = "everywhere(ordinary)" if across else "ordinary"
         return fill("cpu/row_with_fallback.py", "row_with_fallback", holes, ORDINARY=ordinary)
 
-    def _of_all_lanes(self, careful: list[str]) -> list[str]:
-        """``careful``, after which those of rows side by side that are ordinary have their results back."""
+    def _of_all_lanes(self, fast: Row, careful: list[str]) -> list[str]:
+        """``careful``, after which those of rows side by side that are ordinary have their results back.
+
+        What all of them share follows what they share, so that no row's results depend on its neighbours.
+        """
         if not self.context.loops.across:
             return careful
         results = {self.context.contribution(out) for out in self.context.row_outputs}
         computed = [
-            node for node in self.context.program.nodes if node in results and not isinstance(node, Input)
+            node
+            for node in self.context.program.nodes
+            if node in results and not isinstance(node, Input | Const)
         ]
-        names = [self.context.scope.names[node] for node in computed]
-        before = [f"{name}_first = {name}" for name in names]
-        return [*before, *careful, *(f"{name} = where(ordinary, {name}_first, {name})" for name in names)]
+        scope, common = self.context.scope, fast.ordinary_in_common
+        lines: list[str] = []
+        last: list[str] = []
+        if common and not all(map(scope.is_wide, computed)):
+            lines.append(f"ordinary_in_common = {common}")
+        for node in computed:
+            name = scope.names[node]
+            lines.append(f"{name}_first = {name}")
+            if scope.is_wide(node):
+                last.append(f"{name} = where(ordinary, {name}_first, {name})")
+            elif common:
+                last.append(f"{name} = {name}_first if ordinary_in_common else {name}")
+            else:
+                last.append(f"{name} = {name}_first")
+        return [*lines, *careful, *last]
 
     def _reads(self, nodes: list[Node], row: Row) -> list[str]:
         inputs = [

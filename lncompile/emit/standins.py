@@ -244,7 +244,12 @@ tanh = np.tanh
 absolute = np.abs
 maximum = np.maximum
 minimum = np.minimum
-where = np.where
+
+
+def where(condition: Any, chosen: Any, other: Any) -> Any:
+    """``chosen`` in the lanes where the condition holds, else ``other``; one of them tells the type."""
+    assert np.ndim(condition) <= max(np.ndim(chosen), np.ndim(other)), "lanes chosen between two numbers"
+    return np.where(condition, chosen, other)
 
 
 def _in_own_type(function: Callable[[Array], Array]) -> Callable[[Any], Any]:

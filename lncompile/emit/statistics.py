@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lncompile.emit import moments
-from lncompile.emit.loops import Left, Row
+from lncompile.emit.loops import Condition, Left, Row
 from lncompile.ir import MOMENTS, Const, Input, Node, Reduce, operands
 
 _NEUTRAL = {"sum": "0.0", "mean": "0.0", "max": "-INFINITY"}
@@ -69,7 +69,8 @@ def _phase(row: Row, reductions: list[Reduce]) -> list[str]:
     for reduction in plain:
         lines += [row.scope.comment(reduction), f"{row.scope.names[reduction]} = {_finished(row, reduction)}"]
         if row.width.dtype == "float32":
-            row.conditions.append(f"is_finite({row.scope.names[reduction]})")
+            text = f"is_finite({row.scope.names[reduction]})"
+            row.conditions.append(Condition(text, row.scope.is_wide(reduction)))
     return lines
 
 
@@ -87,8 +88,6 @@ def _accumulated(row: Row, reduction: Reduce, left: Left) -> str:
 
 def _finished(row: Row, reduction: Reduce) -> str:
     lanes = _lanes(row, reduction)
-    finished = row.largest(lanes) if reduction.op == "max" else row.total(lanes)
-    if row.nest.loops.across and not row.scope.is_wide(reduction):
-        # The same in all lanes.
-        finished = f"first({finished})"
+    finish = row.largest if reduction.op == "max" else row.total
+    finished = finish(lanes, reduction)
     return f"{finished} / {float(row.count)!r}" if reduction.op == "mean" else finished

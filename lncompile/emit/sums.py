@@ -34,11 +34,8 @@ class Sums:
         lines = []
         for out in self.context.step_sums:
             value = self.context.contribution(out)
-            assert isinstance(out.value, Reduce)
             finish = "total" if operation(out) == "sum" else "largest"
-            if self.context.loops.vector not in out.value.over:
-                text = row.repeated(value)
-            elif self.context.loops.across:
+            if self.context.loops.across:
                 kept = row.repeated(value)
                 if left is not None:
                     kept = f"keep_first({kept}, {left}, {neutral(out)})"

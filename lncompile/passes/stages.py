@@ -156,7 +156,7 @@ def _computable(program: Program, loops: Loops) -> tuple[set[Node], list[Reduce]
 def _is_contributed_once(value: Node, loops: Loops) -> bool:
     """Whether no two units, and no two steps of a unit's loops, have the same part of a value."""
     inside = value.axes & loops.inside
-    return value.axes >= set(loops.units) and (not inside or inside == loops.inside)
+    return value.axes >= set(loops.row_axes) and (not inside or inside == loops.inside)
 
 
 def _fits(out: Output, loops: Loops) -> bool:
