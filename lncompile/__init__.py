@@ -31,8 +31,10 @@ from lncompile.language import (
     silu,
     sqrt,
     square,
+    stack,
     sum,
     tanh,
+    unstack,
     where,
 )
 from lncompile.memory import get_pool_bytes, set_pool_bytes
@@ -101,9 +103,11 @@ __all__ = [
     "softmax",
     "sqrt",
     "square",
+    "stack",
     "sum",
     "tanh",
     "tune",
+    "unstack",
     "use",
     "where",
 ]

@@ -36,7 +36,9 @@ class _Interpreted:
         }
         sizes = self._sizes(by_name[self._phase.buffers[0].name].shape)
         inputs = {
-            node.name: by_name[node.name].reshape([sizes[axis] for axis in node.dims])
+            node.array: by_name[node.array].reshape(
+                [dim if isinstance(dim, int) else sizes[dim] for dim in node.layout]
+            )
             for node in self._program.inputs
         }
         with warnings.catch_warnings():

@@ -10,7 +10,21 @@ import numpy as np
 
 from lncompile.dtypes import rounded
 from lncompile.errors import CompilerBug
-from lncompile.ir import Binary, Cast, Const, Input, Node, Output, Program, Reduce, Select, Unary
+from lncompile.ir import (
+    Binary,
+    Cast,
+    Const,
+    Input,
+    Node,
+    Output,
+    Part,
+    Program,
+    Reduce,
+    Select,
+    Stack,
+    Take,
+    Unary,
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -46,20 +60,42 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def interpret(program: Program, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Run ``program`` on ``arrays`` (by input name, one dimension for each axis) in float64.
+    """Run ``program`` on ``arrays`` (by name, one dimension for each axis) in float64.
 
     Returns the outputs by name, each with one dimension for each of its ``dims``, in float64: not rounded
-    to the output's dtype.
+    to the output's dtype. Parts of an array are taken from it, and put together to it.
     """
     order = {axis.name: position for position, axis in enumerate(program.axes)}
     sizes = {axis.name: axis.size for axis in program.axes if axis.size is not None}
+    given = {
+        node.name: _part_of(np.asarray(arrays[node.array], dtype=np.float64), node.part)
+        for node in program.inputs
+    }
     for array in program.inputs:
-        sizes.update(zip(array.dims, arrays[array.name].shape, strict=True))
+        sizes.update(zip(array.dims, given[array.name].shape, strict=True))
     values: dict[Node, Array] = {}
     with np.errstate(all="ignore"):
         for node in program.nodes:
-            values[node] = _value(node, values, arrays, order)
-    return {output.name: _stored(output, values[output.value], sizes, order) for output in program.outputs}
+            values[node] = _value(node, values, given, order)
+    results: dict[str, Array] = {}
+    for output in program.outputs:
+        stored = _stored(output, values[output.value], sizes, order)
+        if output.part is None:
+            results[output.name] = stored
+            continue
+        shape = [size if isinstance(size, int) else sizes[size] for size in output.layout]
+        _part_of(results.setdefault(output.array, np.full(shape, np.nan)), output.part)[...] = stored
+    return results
+
+
+def _part_of(array: Array, part: Part | None) -> Array:
+    """A view of the elements of ``array`` that belong to a part of it."""
+    if part is None:
+        return array
+    at = iter(part.at)
+    index = (next(at) if isinstance(dim, int) else slice(None) for dim in part.layout)
+    # With the ellipsis it is a view also where it is one element.
+    return array[(*index, ...)]
 
 
 def _value(
@@ -67,7 +103,7 @@ def _value(
 ) -> Array:
     match node:
         case Input():
-            return _expanded(np.asarray(arrays[node.name], dtype=np.float64), node.dims, order)
+            return _expanded(arrays[node.name], node.dims, order)
         case Const():
             return np.asarray(node.value)
         case Unary(op, operand):
@@ -80,6 +116,10 @@ def _value(
             return _reduce(op, values[operand], tuple(order[name] for name in over))
         case Cast(operand, dtype):
             return rounded(values[operand], dtype).astype(np.float64)
+        case Take(operand, axis, position):
+            return np.take(values[operand], [position], order[axis])
+        case Stack(parts, axis):
+            return np.concatenate(np.broadcast_arrays(*(values[part] for part in parts)), order[axis])
 
 
 def _expanded(array: Array, dims: tuple[str, ...], order: Mapping[str, int]) -> Array:

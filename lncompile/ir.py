@@ -1,6 +1,6 @@
-"""The intermediate representation: a program of eight node types over named axes.
+"""The intermediate representation: a program of nine node types over named axes.
 
-    node    := Input | Const | Unary | Binary | Select | Reduce | Cast
+    node    := Input | Const | Unary | Binary | Select | Reduce | Cast | Take | Stack
     program := Input* Output*
 
 Every node carries the set of axes that it varies over; a value that lacks an axis is the same all along it,
@@ -11,7 +11,7 @@ so broadcasting is never written down. Nodes are compared by identity and shared
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -61,6 +61,20 @@ REDUCE = ("sum", "mean", "max", *MOMENTS)
 _OF_NOTHING = {"sum": 0.0, "max": -math.inf}
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where an array lies that is a part of ``array``, which has the axes ``dims``.
+
+    ``layout`` is all of that array in its order in memory, an axis that the part has one position of as its
+    number of positions; ``at`` are those positions in the same order (``passes/unstack.py``).
+    """
+
+    array: str
+    dims: tuple[str, ...]
+    layout: tuple[str | int, ...]
+    at: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Input:
     """An array given to the program; ``dims`` are its axes in their order in memory.
@@ -74,11 +88,22 @@ class Input:
     role: Role = "input"
     of: str | None = None
     at_start: Axes = frozenset()
+    part: Part | None = None
     axes: Axes = field(init=False)
     kind: Kind = "real"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "axes", frozenset(self.dims) - self.at_start)
+
+    @property
+    def array(self) -> str:
+        """The name of the whole array."""
+        return self.part.array if self.part else self.name
+
+    @property
+    def layout(self) -> tuple[str | int, ...]:
+        """The whole array in its order in memory: axes, and numbers of positions of which this has one."""
+        return self.part.layout if self.part else self.dims
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -168,7 +193,38 @@ class Cast:
         object.__setattr__(self, "axes", self.operand.axes)
 
 
-Node = Input | Const | Unary | Binary | Select | Reduce | Cast
+@dataclass(frozen=True, eq=False, slots=True)
+class Take:
+    """The value at one position of an axis that it varies over. Equations alone have it."""
+
+    operand: Node
+    axis: str
+    position: int
+    label: str = ""
+    axes: Axes = field(init=False)
+    kind: Kind = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", self.operand.axes - {self.axis})
+        object.__setattr__(self, "kind", self.operand.kind)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Stack:
+    """One value for each position of an axis that none of them varies over. Equations alone have it."""
+
+    parts: tuple[Node, ...]
+    axis: str
+    label: str = ""
+    axes: Axes = field(init=False)
+    kind: Kind = "real"
+
+    def __post_init__(self) -> None:
+        together = frozenset(axis for part in self.parts for axis in part.axes)
+        object.__setattr__(self, "axes", together | {self.axis})
+
+
+Node = Input | Const | Unary | Binary | Select | Reduce | Cast | Take | Stack
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -181,6 +237,17 @@ class Output:
     dtype: str
     role: Role = "output"
     of: str | None = None
+    part: Part | None = None
+
+    @property
+    def array(self) -> str:
+        """The name of the whole array."""
+        return self.part.array if self.part else self.name
+
+    @property
+    def layout(self) -> tuple[str | int, ...]:
+        """The whole array in its order in memory: axes, and numbers of positions of which this has one."""
+        return self.part.layout if self.part else self.dims
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +320,10 @@ def operands(node: Node) -> tuple[Node, ...]:
     match node:
         case Input() | Const():
             return ()
-        case Unary() | Reduce() | Cast():
+        case Unary() | Reduce() | Cast() | Take():
             return (node.operand,)
+        case Stack():
+            return node.parts
         case Binary():
             return (node.left, node.right)
         case Select():
@@ -274,6 +343,10 @@ def with_operands(node: Node, new: tuple[Node, ...]) -> Node:
             return Reduce(node.op, new[0], node.over, node.label)
         case Cast():
             return Cast(new[0], node.dtype, node.label)
+        case Take():
+            return Take(new[0], node.axis, node.position, node.label)
+        case Stack():
+            return Stack(new, node.axis, node.label)
         case Binary():
             return Binary(node.op, new[0], new[1], node.label)
         case Select():
@@ -309,13 +382,16 @@ def with_label(node: Node, label: str) -> Node:
     return replace(node, label=label)
 
 
-def topological(roots: Iterable[Node]) -> list[Node]:
-    """The roots and all that they depend on, operands before users, in a reproducible order."""
+def topological(roots: Iterable[Node], known: Container[Node] = ()) -> list[Node]:
+    """The roots and all that they depend on, operands before users, in a reproducible order.
+
+    What is ``known``, and what that depends on, is left out.
+    """
     order: dict[Node, None] = {}
     stack: list[tuple[Node, bool]] = [(root, False) for root in reversed(list(roots))]
     while stack:
         node, ready = stack.pop()
-        if node in order:
+        if node in order or node in known:
             continue
         if ready:
             order[node] = None
@@ -369,6 +445,10 @@ def _key(node: Node) -> object:
             return (node.op, id(node.operand), node.over)
         case Cast():
             return ("cast", id(node.operand), node.dtype)
+        case Take():
+            return ("take", id(node.operand), node.axis, node.position)
+        case Stack():
+            return ("stack", *map(id, node.parts), node.axis)
         case Binary():
             return (node.op, id(node.left), id(node.right))
         case Select():
@@ -417,12 +497,11 @@ def rewrite(program: Program, rule: Callable[[Node], Node | None]) -> Program:
     mapped: dict[Node, Node] = {}
 
     def settle(node: Node) -> Node:
-        for part in topological([node]):
-            if part not in interned:
-                moved = with_operands(part, tuple(interned[operand] for operand in operands(part)))
-                legal = narrowed(moved, program) if isinstance(moved, Reduce) else moved
-                fixed = intern(moved) if legal is moved else settle(with_label(legal, label_of(part)))
-                interned[part] = interned[fixed] = fixed
+        for part in topological([node], known=interned):
+            moved = with_operands(part, tuple(interned[operand] for operand in operands(part)))
+            legal = narrowed(moved, program) if isinstance(moved, Reduce) else moved
+            fixed = intern(moved) if legal is moved else settle(with_label(legal, label_of(part)))
+            interned[part] = interned[fixed] = fixed
         return interned[node]
 
     for node in program.nodes:

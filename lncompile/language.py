@@ -10,7 +10,7 @@ import builtins
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -31,12 +31,15 @@ class Trace:
     Its values can be computed with until it is ``ended``.
     """
 
-    __slots__ = ("axes", "ended", "features", "norm")
+    __slots__ = ("axes", "ended", "features", "norm", "sizes")
 
-    def __init__(self, norm: str, axes: tuple[str, ...], features: frozenset[str]) -> None:
+    def __init__(
+        self, norm: str, axes: tuple[str, ...], features: frozenset[str], sizes: Mapping[str, int]
+    ) -> None:
         self.norm = norm
         self.axes = axes
         self.features = features
+        self.sizes = sizes
         self.ended = False
 
 
@@ -356,6 +359,60 @@ def cast(v: Any, dtype: Any) -> Any:
     if not isinstance(v, Value):
         return float(rounded(np.float64(_number("cast", v)), name))
     return Value(_node("Cast", _real(v, v.trace), name), v.trace)
+
+
+def unstack(v: Any, axis: str, count: int) -> tuple[Any, ...]:
+    """The values at the ``count`` positions of a feature axis, in order, like ``numpy.unstack``.
+
+    ``f, i, o, g = lnc.unstack(z, "gate", 4)`` takes the gates out of ``z`` over ``b [gate h]``: each varies
+    over ``b`` and ``h`` alone. What does not vary over the axis, like a number, is the same at all positions.
+    """
+    if not isinstance(v, Value):
+        _number("unstack", v)
+        return (v,) * _positions("unstack", None, axis, count)
+    positions = range(_positions("unstack", v.trace, axis, count))
+    if axis not in v.node.axes:
+        return (v,) * count
+    return tuple(Value(_node("Take", v.node, axis, position), v.trace) for position in positions)
+
+
+def stack(values: Sequence[Any], axis: str) -> Any:
+    """The inverse of :func:`unstack`, like ``numpy.stack``: ``values`` at the positions of a feature axis."""
+    if not isinstance(values, list | tuple) or not values:
+        raise _error(None, f"lnc.stack: expected a list of values, one a position; got {_what(values)}")
+    trace = _trace_of(*values)
+    _positions("stack", trace, axis, len(values))
+    nodes = tuple(_real(value, trace) for value in values)
+    for index, node in enumerate(nodes):
+        if axis in node.axes:
+            _refuse(trace, f"lnc.stack: value {index} varies over {axis!r} already", LncValueError)
+    return Value(_node("Stack", nodes, axis), trace)
+
+
+#: Every position of an unstacked axis is computed by code of its own.
+_MOST_POSITIONS = 64
+
+
+def _positions(function: str, trace: Trace | None, axis: object, count: object) -> int:
+    """``count``, if it is the number of positions along the feature axis ``axis``."""
+    if not isinstance(axis, str):
+        raise _error(trace, f"lnc.{function}: expected the name of an axis; got {_what(axis)}")
+    if isinstance(count, builtins.bool) or not isinstance(count, int | np.integer):
+        raise _error(trace, f"lnc.{function}: expected the number of positions; got {_what(count)}")
+    if not 1 <= count <= _MOST_POSITIONS:
+        what = f"lnc.{function}: expected 1 to {_MOST_POSITIONS} positions; got {count}"
+        raise _error(trace, what, LncValueError)
+    if trace is None:
+        return int(count)
+    if axis not in trace.features:
+        known = f"its feature axes are {sorted(trace.features)}"
+        if axis in trace.axes:
+            known = f"the size of a batch axis is not known when compiling; write [{axis}] in the pattern"
+        _refuse(trace, f"lnc.{function}: {axis!r} is no feature axis of the pattern; {known}", LncValueError)
+    if trace.sizes[axis] != count:
+        what = f"axis {axis!r} has {trace.sizes[axis]} positions, not {count}"
+        _refuse(trace, f"lnc.{function}: {what}", LncValueError)
+    return int(count)
 
 
 def _node(kind: str, *fields: object) -> ir.Node:

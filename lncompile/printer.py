@@ -30,6 +30,8 @@ from lncompile.ir import (
     Program,
     Reduce,
     Select,
+    Stack,
+    Take,
     Unary,
     label_of,
     use_counts,
@@ -106,6 +108,10 @@ def expression(
             return f"{op}{axes_text(over, program)}({operand(value, 0)})"
         case Cast(value, dtype):
             return f"cast({operand(value, 0)}, {dtype})"
+        case Take(value, axis, position):
+            return f"take({operand(value, 0)}, {axis}, {position})"
+        case Stack(parts, axis):
+            return f"stack({', '.join(operand(part, 0) for part in parts)}, {axis})"
 
 
 def inlined(program: Program) -> set[Node]:
@@ -115,7 +121,7 @@ def inlined(program: Program) -> set[Node]:
     return {
         node
         for node in program.nodes
-        if isinstance(node, Unary | Binary | Select | Cast)
+        if isinstance(node, Unary | Binary | Select | Cast | Take | Stack)
         and not node.label
         and uses.get(node, 0) == 1
         and node not in outputs

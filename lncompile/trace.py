@@ -34,7 +34,7 @@ def trace(
     defaults. ``sizes`` are those of the feature axes. Raises ``LncError`` with the equation's file and line.
     """
     pattern = equation.pattern
-    context = Trace(equation.name, pattern.axes, pattern.features)
+    context = Trace(equation.name, pattern.axes, pattern.features, sizes)
     inputs = tuple(
         ir.Input(argument.name, tuple(name for dim in argument.dims for name in dim), dtypes[argument.name])
         for argument in equation.arguments

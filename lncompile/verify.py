@@ -16,7 +16,10 @@ from lncompile.ir import (
     Program,
     Reduce,
     Select,
+    Stack,
+    Take,
     Unary,
+    label_of,
 )
 
 
@@ -27,10 +30,13 @@ def verify(program: Program) -> Program:
     for axis in program.axes:
         _require(not axis.feature or axis.size is not None, f"feature axis {axis.name} has no size")
     names = [node.name for node in program.inputs] + [output.name for output in program.outputs]
-    _require(len(set(names)) == len(names), f"two arrays share a name: {names}")
+    whole = {array.part.array for array in program.arrays if array.part}
+    _require(len({*names, *whole}) == len(names) + len(whole), f"two arrays share a name: {names}")
     _require(program.compute in TABLE, f"unknown compute type {program.compute}")
     for node in program.nodes:
-        _require(node.axes <= known, f"{node} varies over an axis that the program does not have")
+        # Not the node itself, whose text is as long as all that it is computed from.
+        what = label_of(node) or type(node).__name__
+        _require(node.axes <= known, f"{what} varies over an axis that the program does not have")
         _verify_node(node, program)
     for output in program.outputs:
         _require(output.value.axes <= set(output.dims), f"{output.name} varies over more axes than it has")
@@ -66,6 +72,13 @@ def _verify_node(node: Node, program: Program) -> None:
         case Cast(operand, dtype):
             _require(dtype in TABLE, f"cast to unknown dtype {dtype}")
             _require(operand.kind == "real", "cast of a truth value")
+        case Take(operand, axis, position):
+            _require(axis in operand.axes, f"a position of {axis}, which the value does not vary over")
+            _require(0 <= position < program.count(frozenset({axis})), f"no position {position} of {axis}")
+        case Stack(parts, axis):
+            _require(len(parts) == program.count(frozenset({axis})), f"not one value a position of {axis}")
+            _require(all(part.kind == "real" for part in parts), "a stack of truth values")
+            _require(not any(axis in part.axes for part in parts), f"a stack of what varies over {axis}")
 
 
 def _require(holds: bool, what: str) -> None:

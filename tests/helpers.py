@@ -69,11 +69,11 @@ def arrays_for(
 ) -> Arrays:
     """Random arrays for inputs, uniform in [low, high), one dimension for each axis, of its dtype."""
     rng = np.random.default_rng(seed)
+    dims = {node.array: node.part.dims if node.part else node.dims for node in nodes}
+    dtypes = {node.array: TABLE[node.dtype].numpy for node in nodes}
     return {
-        node.name: rng.uniform(low, high, [size_of(axis, sizes) for axis in node.dims]).astype(
-            TABLE[node.dtype].numpy
-        )
-        for node in nodes
+        name: rng.uniform(low, high, [size_of(axis, sizes) for axis in axes]).astype(dtypes[name])
+        for name, axes in dims.items()
     }
 
 
@@ -85,7 +85,9 @@ def size_of(axis: str, sizes: Sizes) -> int:
 def run_program(program: Program, arrays: Mapping[str, Any], sizes: Sizes) -> Arrays:
     """The outputs of a program whose axes may be merged: arrays are reshaped to fit them."""
     fitted = {
-        node.name: np.reshape(arrays[node.name], [size_of(axis, sizes) for axis in node.dims])
+        node.array: np.reshape(
+            arrays[node.array], [dim if isinstance(dim, int) else size_of(dim, sizes) for dim in node.layout]
+        )
         for node in program.inputs
     }
     return interpret(program, fitted)
@@ -239,7 +241,7 @@ def small_limits(schedule: Schedule) -> Schedule:
 
 
 def _of_role(arrays: Iterable[Any], role: str) -> list[str]:
-    return [array.name for array in arrays if array.role == role]
+    return list(dict.fromkeys(getattr(array, "array", array.name) for array in arrays if array.role == role))
 
 
 def _renamed(arrays: Mapping[str, Any], before: list[str], after: list[str]) -> Arrays:

@@ -799,6 +799,63 @@ def parameter_statistics():
     return norm, formula
 
 
+@case("n=2 gate=3 d=4", "n=3 gate=3 d=50")
+def gated():
+    """Gates of one normalized array (as in arXiv 1607.06450), one of them left out. B-F-F."""
+
+    @lnc.norm("n [gate d]", state="n d", weight="gate d", bias="d")
+    def norm(x, state, weight=1.0, bias=0.0):
+        keep, new, _ = lnc.unstack(standardize(x) * weight + bias, "gate", 3)
+        kept = lnc.sigmoid(keep) * state + lnc.tanh(new)
+        return standardize(kept), kept
+
+    def formula(x, state, weight, bias):
+        keep, new, _ = np.moveaxis(standardized(x, 1, 2) * weight + bias, 1, 0)
+        kept = state / (1 + np.exp(-keep)) + np.tanh(new)
+        return standardized(kept, 1), kept
+
+    return norm, formula
+
+
+@case("n=2 h=2 d=3", "n=3 h=2 d=50")
+def rotated():
+    """RMS normalization of two halves, rotated by angles (arXiv 2104.09864): unstacked and stacked again."""
+
+    @lnc.norm("n [h d]", cosine="d", sine="d")
+    def norm(x, cosine, sine):
+        unit = x * lnc.rsqrt(lnc.mean(lnc.square(x)) + 1e-6)
+        left, right = lnc.unstack(unit, "h", 2)
+        return lnc.stack([left * cosine - right * sine, left * sine + right * cosine], "h")
+
+    def formula(x, cosine, sine):
+        left, right = np.moveaxis(x / np.sqrt((x**2).mean((1, 2), keepdims=True) + 1e-6), 1, 0)
+        return np.stack([left * cosine - right * sine, left * sine + right * cosine], 1)
+
+    return norm, formula
+
+
+@case("g=3 n=3 d=4 k=2", "g=3 n=5 d=33 k=2")
+def stacked_outside_and_inside():
+    """Axes that are unstacked around a batch axis and inside the features; the largest over one of them."""
+
+    @lnc.norm("[g] n [d k]", weight="g k", bias="d k")
+    def norm(x, weight, bias):
+        even, odd = lnc.unstack(x, "k", 2)
+        left, right = lnc.unstack(weight, "k", 2)
+        mixed = lnc.stack([even * left, odd * right + even], "k") + bias
+        groups = lnc.unstack(standardize(mixed, over="d k"), "g", 3)
+        return groups[0] - groups[-1], lnc.max(mixed, over="g"), lnc.sum(odd, over="g d")
+
+    def formula(x, weight, bias):
+        even, odd = x[..., 0], x[..., 1]
+        left, right = weight[:, None, None, 0], weight[:, None, None, 1]
+        mixed = np.stack([even * left, odd * right + even], -1) + bias
+        groups = standardized(mixed, 2, 3)
+        return groups[0] - groups[-1], mixed.max(0), odd.sum((0, 2))
+
+    return norm, formula
+
+
 @case("n=2 d=3 c=5", "n=3 d=5 c=40")
 def shared_statistics():
     """Statistics of a parameter beside those of the rows that share it, side by side in the lanes."""

@@ -249,6 +249,14 @@ def refused_in_body() -> list[tuple[str, Callable[..., Any], str, type[Exception
         ("unknown axis", lambda x, p: lnc.sum(x, over="d c"), "unknown axis .c.; the axes are n d", _V),
         ("axis it lacks", lambda x, p: lnc.sum(lnc.mean(x), over="d"), r"\[n\] does not vary over 'd'", _V),
         ("two ellipses", lambda x, p: lnc.sum(x, over="... ..."), r"'...' can stand once", _V),
+        ("unstack a batch axis", lambda x, p: lnc.unstack(x, "n", 2)[0], r"write \[n\] in the pattern", _V),
+        ("unstack no axis", lambda x, p: lnc.unstack(x, "e", 2)[0], r"'e' is no feature axis .* \['d'\]", _V),
+        ("unstack fewer", lambda x, p: lnc.unstack(x, "d", 2)[0], r"'d' has \d positions, not 2", _V),
+        ("unstack a float", lambda x, p: lnc.unstack(x, "d", 2.0)[0], "number of positions; got float", _T),
+        ("unstack many", lambda x, p: lnc.unstack(x, "d", 65)[0], "1 to 64 positions; got 65", _V),
+        ("unstack by 1", lambda x, p: lnc.unstack(x, cast(Any, 1), 3)[0], "name of an axis; got int", _T),
+        ("stack of one", lambda x, p: lnc.stack(x, "d"), "expected a list of values", _T),
+        ("stack too few", lambda x, p: lnc.stack([p], "d"), r"'d' has \d positions, not 1", _V),
         ("a list of axes", lambda x, p: lnc.sum(x, over=cast(Any, ["d"])), "over: expected a string", _T),
     ]  # fmt: skip
 

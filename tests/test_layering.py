@@ -44,6 +44,7 @@ LAYERS = (
     ("buffers", "kernel", "empty", "device_arrays", "device_runner", "device_kernel"),
     ("specialize", "norm", "requested", "fixed", "aot", "ahead", "norms", "channels", "functional"),
     ("autotune",),
+    ("rnn",),
     ("cli", "__main__"),
 )
 

@@ -368,5 +368,5 @@ def test_the_pipeline_shows_every_program_to_the_verifier(norm: Any) -> None:
         return verify(program)
 
     pair = run_passes(program_of(norm, SIZES), check)
-    assert len(seen) == 8
+    assert len(seen) == 9
     assert seen[-2:] == [pair.forward, pair.backward]

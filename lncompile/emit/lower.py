@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TypeVar
 
 from lncompile import axes as ax
 from lncompile.emit import standins
 from lncompile.emit.context import Context
 from lncompile.emit.layout import LIMIT, fitted
 from lncompile.emit.names import legal
-from lncompile.emit.nest import AxisNames, Nest, product
+from lncompile.emit.nest import AxisNames, Nest
 from lncompile.emit.parts import in_parts
 from lncompile.emit.stage import StageKernel
 from lncompile.interface import Buffer, Call, Interface, Phase, Size
@@ -21,6 +22,8 @@ from lncompile.passes import Pair
 from lncompile.passes.stages import Stage
 from lncompile.schedule.cpu import Schedule
 from lncompile.schedule.plan import plan
+
+AnyArray = TypeVar("AnyArray", Input, Output)
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,9 @@ def _emit_phase(
         nest = kernel.context.nest
         for out in stage.program.outputs:
             if out.role == "workspace":
-                size = product(nest.size(axis) for axis in nest.whole(out.dims))
+                size = nest.positions(out.dims)
                 workspaces.append(Buffer(out.name, "workspace", out.dtype, (size,)))
-        arrays = {array.name: array.dtype for array in stage.program.arrays}
+        arrays = {array.array: array.dtype for array in stage.program.arrays}
         sizes = tuple(names.sizes)
         bodies.append(function_text(name, arrays, (*sizes, "begin", "end"), [*kernel.lines(), "return 0"]))
         functions.append(Function(name, tuple(arrays.items()), sizes))
@@ -146,17 +149,25 @@ def module_text(request: Request, bodies: list[str], language: str, words: Seque
 
 def arrays_of(program: Program, request: Request) -> list[Buffer]:
     """The arrays of a phase; arguments are first, in order, and one that was left out keeps its place."""
-    given = iter(node for node in program.inputs if node.role == "input")
+    given = iter(_whole_arrays(node for node in program.inputs if node.role == "input"))
     buffers = []
     for name, dims, there in request.arguments:
         if there:
             node = next(given)
             axes = tuple(name for dim in dims for name in dim)
-            buffers.append(Buffer(node.name, "input", node.dtype, _sized(dims, request), axes=axes))
+            buffers.append(Buffer(node.array, "input", node.dtype, _sized(dims, request), axes=axes))
         else:
             buffers.append(Buffer(name, "absent", "float32", ()))
-    buffers += [_buffer(node, request) for node in program.inputs if node.role != "input"]
-    return buffers + [_buffer(output, request) for output in program.outputs]
+    buffers += [_buffer(node, request) for node in _whole_arrays(program.inputs) if node.role != "input"]
+    return buffers + [_buffer(output, request) for output in _whole_arrays(program.outputs)]
+
+
+def _whole_arrays(arrays: Iterable[AnyArray]) -> list[AnyArray]:
+    """``arrays``, of the parts of one the first alone."""
+    first: dict[str, AnyArray] = {}
+    for array in arrays:
+        first.setdefault(array.array, array)
+    return list(first.values())
 
 
 def sizes_of(names: AxisNames, request: Request) -> tuple[Size, ...]:
@@ -165,13 +176,14 @@ def sizes_of(names: AxisNames, request: Request) -> tuple[Size, ...]:
 
 
 def _buffer(array: Input | Output, request: Request) -> Buffer:
-    names = {name for merged in array.dims for name in merged.split("*")}
+    named = array.part.dims if array.part else array.dims
+    names = {name for merged in named for name in merged.split("*")}
     dims = request.pattern.restricted(frozenset(names))
     if array.role == "gradient":
         dims = next(dims for name, dims, _ in request.arguments if name == array.of)
     optional = array.role == "saved" and isinstance(array, Output)
     axes = tuple(name for dim in dims for name in dim)
-    return Buffer(array.name, array.role, array.dtype, _sized(dims, request), array.of, optional, axes)
+    return Buffer(array.array, array.role, array.dtype, _sized(dims, request), array.of, optional, axes)
 
 
 def _sized(dims: tuple[ax.Dim, ...], request: Request) -> tuple[int | str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from lncompile.emit import standins
-from lncompile.ir import Program, rebuilt
+from lncompile.ir import Part, Program, rebuilt
 from lncompile.passes import Pair
 
 #: Words that a kernel uses for itself.
@@ -63,7 +63,10 @@ def derived(names: Iterable[str]) -> set[str]:
 def legal(pair: Pair, reserved: frozenset[str]) -> Pair:
     """Both programs with every array renamed that could not keep its name."""
     arrays = dict.fromkeys(
-        array.name for program in (pair.forward, pair.backward) for array in program.arrays
+        name
+        for program in (pair.forward, pair.backward)
+        for array in program.arrays
+        for name in (array.array, array.name)
     )
     renamed: dict[str, str] = {}
     for name in arrays:
@@ -81,7 +84,13 @@ def legal(pair: Pair, reserved: frozenset[str]) -> Pair:
 
 
 def _renamed(program: Program, names: dict[str, str]) -> Program:
-    inputs = tuple(replace(node, name=names[node.name]) for node in program.inputs)
+    def part(of: Part | None) -> Part | None:
+        return of and replace(of, array=names[of.array])
+
+    inputs = tuple(replace(node, name=names[node.name], part=part(node.part)) for node in program.inputs)
     mapped = rebuilt(program.nodes, dict(zip(program.inputs, inputs, strict=True)))
-    outputs = tuple(replace(out, name=names[out.name], value=mapped[out.value]) for out in program.outputs)
+    outputs = tuple(
+        replace(out, name=names[out.name], value=mapped[out.value], part=part(out.part))
+        for out in program.outputs
+    )
     return replace(program, inputs=inputs, outputs=outputs)

@@ -12,13 +12,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from lncompile.emit.names import RESERVED
-from lncompile.ir import Axes, Axis, Input, Output, Program, Reduce
+from lncompile.ir import Axes, Axis, Input, Output, Part, Program, Reduce
 from lncompile.passes.loops import Loops
 from lncompile.passes.stages import Stage
 
 Array = Input | Output
+#: An axis, or the number of positions of one of which a part has a single position.
+Dim = str | int
+AnyDim = TypeVar("AnyDim", str, Dim)
 
 
 class AxisNames:
@@ -126,10 +130,15 @@ class Nest:
         indices = {self.index(name) for name in self.loops.domain} | {index for index, _ in self.counts}
         return indices | {self.length(name) for name in self.loops.inside} | set(self.names.sizes)
 
-    def whole(self, dims: tuple[str, ...]) -> tuple[str, ...]:
+    def whole(self, dims: tuple[AnyDim, ...]) -> tuple[AnyDim, ...]:
         """``dims`` without the stretches of an axis that stands beside them."""
-        after = (*dims[1:], "")
+        after: tuple[Dim, ...] = (*dims[1:], "")
         return tuple(n for n, inner in zip(dims, after, strict=False) if not self._is_stretch(n, inner))
+
+    def positions(self, dims: tuple[Dim, ...]) -> str:
+        """The number of positions along all of ``dims``, as a C expression."""
+        sizes = (str(dim) if isinstance(dim, int) else self.size(dim) for dim in self.whole(dims))
+        return product(sizes)
 
     def size(self, name: str) -> str:
         """The number of positions of an axis, as a C expression."""
@@ -230,15 +239,37 @@ class Nest:
 
     def stride(self, array: Array, name: str) -> str:
         """How many elements lie from one position along ``name`` to the next, as a C expression."""
-        inner = array.dims[array.dims.index(name) + 1 :]
+        inner = array.layout[array.layout.index(name) + 1 :]
         axis = self.axes[name]
         if axis.of is not None and inner[:1] == (axis.of.name,):
-            return product([str(axis.per), *(self.size(other) for other in inner[1:])])
-        return product(self.size(other) for other in self.whole(inner))
+            return product([str(axis.per), self.positions(inner[1:])])
+        return self.positions(inner)
 
-    def _is_stretch(self, name: str, after: str) -> bool:
-        of = self.axes[name].of
+    def _is_stretch(self, dim: Dim, after: Dim) -> bool:
+        of = self.axes[dim].of if isinstance(dim, str) else None
         return of is not None and of.name == after
+
+    def part_pointers(self) -> list[str]:
+        """Lines that make the pointers to parts of arrays."""
+        lines = []
+        for array in self.stage.program.arrays:
+            if array.part is not None:
+                offset = self._part_offset(array.part)
+                start = array.array if offset == "0" else f"advance({array.array}, {offset})"
+                lines.append(f"{array.name} = {start}")
+        return lines
+
+    def _part_offset(self, part: Part) -> str:
+        """How many elements lie before a part."""
+        places = [index for index, dim in enumerate(part.layout) if isinstance(dim, int)]
+        terms = [
+            product([str(at), self.positions(part.layout[place + 1 :])])
+            for at, place in zip(part.at, places, strict=True)
+            if at
+        ]
+        if all(term.isdigit() for term in terms):
+            return str(sum(map(int, terms)))
+        return as_python(" + ".join(terms))
 
     def offset(self, array: Array, names: Iterable[str]) -> str:
         """The offset of an array's element at the current indices of these axes."""
@@ -281,7 +312,7 @@ class Nest:
 
     def _holds_rows(self, array: Array) -> bool:
         innermost = (self.loops.vector, *self.steps)
-        return self.loops.across and len(innermost) == 2 and array.dims[-2:] == innermost
+        return self.loops.across and len(innermost) == 2 and array.layout[-2:] == innermost
 
     @cached_property
     def _read_whole(self) -> set[str]:

@@ -69,10 +69,12 @@ class Scope:
 
     def __init__(self, program: Program, loops: Loops, reserved: frozenset[str]) -> None:
         nodes = program.nodes
-        named = {array.name for array in program.arrays} | {label_of(node) for node in nodes}
+        named = {name for array in program.arrays for name in (array.name, array.array)}
+        named |= {label_of(node) for node in nodes}
         temporaries = {f"t{count}" for count in range(1, len(nodes) + 1)}
         self.program = program
-        self.names = names_of(program, RESERVED | reserved | derived(named | temporaries))
+        wholes = {array.part.array for array in program.arrays if array.part}
+        self.names = names_of(program, RESERVED | reserved | wholes | derived(named | temporaries))
         self._loops = loops
         outputs = {output.name for output in program.outputs}
         starts = 0

@@ -51,7 +51,8 @@ class StageKernel:
         once = [node for node in nodes if not node.axes & rows and node not in reduced]
         each = [node for node in nodes if node.axes & rows or node in reduced]
         fast = self.context.row_of(self.context.schedule.statistics_lanes)
-        before = [*self._reads(once, fast), *statistics(fast, once)]
+        parts = self.context.nest.part_pointers()
+        before = [*parts, *self._reads(once, fast), *statistics(fast, once)]
         saved = [out for out in self.context.program.outputs if out.role == "saved"]
         if saved:
             before.append(f"keep = is_given({saved[0].name})")

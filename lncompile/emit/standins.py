@@ -248,7 +248,9 @@ minimum = np.minimum
 
 def where(condition: Any, chosen: Any, other: Any) -> Any:
     """``chosen`` in the lanes where the condition holds, else ``other``; one of them tells the type."""
-    assert np.ndim(condition) <= max(np.ndim(chosen), np.ndim(other)), "lanes chosen between two numbers"
+    logical = np.asarray(chosen).dtype == np.bool_
+    typed = logical or np.ndim(condition) <= max(np.ndim(chosen), np.ndim(other))
+    assert typed, "lanes chosen between two numbers"
     return np.where(condition, chosen, other)
 
 

@@ -1,8 +1,8 @@
 """The pipeline: from the program of an equation to the two programs that kernels are made of.
 
-    trace --> simplify --> gradient --> simplify --> moments --> residuals --> collapse
-                                                                     |
-                                                        forward, backward programs
+    trace --> unstack --> simplify --> gradient --> simplify --> moments --> residuals --> collapse
+                                                                                 |
+                                                                    forward, backward programs
 
 Each is a pure function from programs to programs, legal (``verify.py``) and with the same meaning
 (``interpret.py``) before and after.
@@ -19,6 +19,7 @@ from lncompile.passes.gradient import gradient
 from lncompile.passes.moments import moments
 from lncompile.passes.residuals import residuals
 from lncompile.passes.simplify import simplify
+from lncompile.passes.unstack import unstack
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,6 @@ class Pair:
 
 def run_passes(program: Program, check: Callable[[Program], Program]) -> Pair:
     """Derive, simplify and split ``program``; ``check`` sees what every pass returns."""
-    joint = check(moments(check(simplify(check(gradient(check(simplify(program))))))))
+    joint = check(moments(check(simplify(check(gradient(check(simplify(check(unstack(program))))))))))
     forward, backward = (check(part) for part in residuals(joint))
     return Pair(check(collapse(forward)), check(collapse(backward)))

@@ -25,9 +25,10 @@ def collapse(program: Program) -> Program:
 
 def _always_together(left: str, right: str, program: Program) -> bool:
     for array in program.arrays:
-        if (left in array.dims) != (right in array.dims):
+        layout = array.layout
+        if (left in layout) != (right in layout):
             return False
-        if left in array.dims and array.dims.index(right) != array.dims.index(left) + 1:
+        if left in layout and layout.index(right) != layout.index(left) + 1:
             return False
     for node in program.nodes:
         chosen = node.over if isinstance(node, Reduce) else node.at_start if isinstance(node, Input) else ()

@@ -26,6 +26,7 @@ from lncompile.ir import (
     Input,
     Node,
     Output,
+    Part,
     Program,
     Reduce,
     Select,
@@ -36,9 +37,23 @@ from lncompile.ir import (
 
 def gradient(program: Program) -> Program:
     """The program and its backward: with inputs of role ``cotangent`` and outputs of role ``gradient``."""
-    taken = {node.name for node in program.inputs} | {output.name for output in program.outputs}
+    taken = {name for array in program.arrays for name in (array.name, array.array)}
+    wholes = {
+        array.array: _fresh(f"d{array.array}", taken) for array in program.arrays if array.part is not None
+    }
+
+    def dual(part: Part | None) -> Part | None:
+        return part and replace(part, array=wholes[part.array])
+
     cotangents = tuple(
-        Input(_fresh(f"d{output.name}", taken), output.dims, output.dtype, "cotangent", output.name)
+        Input(
+            _fresh(f"d{output.name}", taken),
+            output.dims,
+            output.dtype,
+            "cotangent",
+            output.array,
+            part=dual(output.part),
+        )
         for output in program.outputs
     )
     adjoints = _adjoints(program, cotangents)
@@ -49,7 +64,8 @@ def gradient(program: Program) -> Program:
             node.dims,
             node.dtype,
             "gradient",
-            node.name,
+            node.array,
+            dual(node.part),
         )
         for node in program.inputs
     )

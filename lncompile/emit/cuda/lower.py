@@ -106,7 +106,7 @@ class _PhaseEmitter:
         return Launches(tuple(launched), tuple(self._blocks.values()))
 
     def _workspace(self, nest: TeamNest, out: Output) -> Buffer:
-        size = product(nest.size(axis) for axis in nest.whole(out.dims))
+        size = nest.positions(out.dims)
         return Buffer(out.name, "workspace", out.dtype, (size,))
 
     def _count_blocks(self, kernel: TeamKernel) -> None:

@@ -1,0 +1,42 @@
+"""Whether arguments of cells are what they should be, and what to say where they are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lncompile.errors import LncTypeError, LncValueError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def checked(name: str, array: object, shape: tuple[int | str, ...], dtype: np.dtype[Any]) -> Array:
+    """``array``, if it is one of NumPy of this dtype and shape, in which a name stands for any size."""
+    if not isinstance(array, np.ndarray):
+        raise LncTypeError(f"{name}: expected an array of NumPy; got {described(array)}")
+    if array.dtype != dtype:
+        raise LncTypeError(f"{name}: expected the cell's dtype, {dtype}; got {array.dtype}")
+    fits = array.ndim == len(shape) and all(
+        isinstance(size, str) or size == found for size, found in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        expected = ", ".join(str(size) for size in shape)
+        raise LncValueError(f"{name}: expected the shape ({expected}); got {array.shape}")
+    return array
+
+
+def checked_size(name: str, size: object) -> int:
+    """``size``, if it is a positive integer."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer):
+        raise LncTypeError(f"{name}: expected a positive integer; got {described(size)}")
+    if size < 1:
+        raise LncValueError(f"{name}: expected a positive integer; got {size}")
+    return int(size)
+
+
+def described(value: object) -> str:
+    """What a value is, in an error."""
+    if isinstance(value, np.ndarray):
+        return f"an array {value.dtype}{list(value.shape)}"
+    return repr(value) if isinstance(value, int | float | str | None) else type(value).__name__
