@@ -17,6 +17,7 @@ from test_forms import FORMS
 import lncompile as lnc
 from lncompile.backends.cuda.link import disassembled
 from lncompile.cli import main
+from lncompile.rnn.equations import gru_step
 
 #: A result's rounding, and some of the arithmetic's.
 TOLERANCE = {"float64": 1e-13, "float32": 1e-6, "float16": 1.2e-3, "bfloat16": 9e-3}
@@ -60,6 +61,7 @@ def test_sums_in_shared_memory() -> None:
         (lnc.add_layer_norm, {"...": 5, "d": 256}),
         (lnc.ada_layer_norm, {"b": 2, "...": 3, "d": 64}),
         (lnc.dyt, {"...": 5, "d": 128}),
+        (gru_step, {"n": 3, "gate": 2, "d": 40}),
         (lnc.batch_norm, {"n": 4, "c": 3, "...": 40}),
         (lnc.batch_norm.over("[n h w] c"), {"n": 3, "h": 4, "w": 2, "c": 24}),
         (lnc.group_norm, {"n": 2, "g": 2, "c": 3, "...": 24}),

@@ -227,7 +227,8 @@ class _Real(_Term):
         return self._new(self._of(number))
 
     def __neg__(self) -> _Real:
-        return self._new(self.builder.fneg(self.value))
+        # Not fneg, which NVVM's older dialect does not have.
+        return self.constant(-0.0) - self
 
     def __add__(self, other: _Real | float) -> _Real:
         return self._new(self.builder.fadd(self.value, self._of(other)))

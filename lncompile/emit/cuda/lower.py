@@ -94,7 +94,7 @@ class _PhaseEmitter:
         launched = []
         for index, kernel in enumerate(kernels):
             name = self._stem if index == 0 else f"{self._stem}_{index + 1}"
-            arrays = {array.name: array.dtype for array in kernel.program.arrays}
+            arrays = {array.array: array.dtype for array in kernel.program.arrays}
             bodies.append(function_text(name, arrays, numbers, kernel.lines()))
             team = kernel.team
             functions.append(Function(name, tuple(arrays.values()), len(numbers), team.block))
@@ -137,7 +137,7 @@ def _words(pair: Pair, shared_bytes: int) -> set[str]:
 
 
 def _parts(stage: Stage, schedule: Schedule) -> set[str]:
-    arrays = {array.name for array in stage.program.arrays}
+    arrays = {name for array in stage.program.arrays for name in (array.name, array.array)}
     suffixes = [f"_i{at}" for at in range(schedule.most_vectors)]
     parts = {name + suffix for name in arrays | {"i", "inside"} for suffix in suffixes}
     parts |= {f"{name}_{at}" for name in ("i", "inside") for at in range(schedule.most_vectors)}

@@ -66,7 +66,7 @@ class TeamKernel:
         body = self._unit(row, self._row(row, nodes))
         counts = [(index, as_python(size)) for index, size in self.nest.counts]
         names = {"UNITS": as_python(self.nest.units), "THREADS": self.team.threads, "TEAMS": self.team.teams}
-        start = [*exchange.lines(), *self._thread(), *self._keeps()]
+        start = [*self.nest.part_pointers(), *exchange.lines(), *self._thread(), *self._keeps()]
         unit = [*_indices(counts), *body]
         if not counts:
             unit = body
