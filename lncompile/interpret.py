@@ -67,10 +67,7 @@ def interpret(program: Program, arrays: Mapping[str, Array]) -> dict[str, Array]
     """
     order = {axis.name: position for position, axis in enumerate(program.axes)}
     sizes = {axis.name: axis.size for axis in program.axes if axis.size is not None}
-    given = {
-        node.name: _part_of(np.asarray(arrays[node.array], dtype=np.float64), node.part)
-        for node in program.inputs
-    }
+    given = {node.name: _part_of(np.asarray(arrays[node.array]), node.part) for node in program.inputs}
     for array in program.inputs:
         sizes.update(zip(array.dims, given[array.name].shape, strict=True))
     values: dict[Node, Array] = {}
@@ -103,7 +100,7 @@ def _value(
 ) -> Array:
     match node:
         case Input():
-            return _expanded(arrays[node.name], node.dims, order)
+            return _expanded(np.asarray(arrays[node.name], dtype=np.float64), node.dims, order)
         case Const():
             return np.asarray(node.value)
         case Unary(op, operand):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="rewrite tests/golden from what the compiler emits now"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a ``sampled(n)`` test all but every n-th parametrization are slow: each compiles kernels of its own."""
+    counted: Counter[str] = Counter()
+    for item in items:
+        marker = item.get_closest_marker("sampled")
+        if marker is None:
+            continue
+        function = item.nodeid.partition("[")[0]
+        if counted[function] % marker.args[0]:
+            item.add_marker(pytest.mark.slow)
+        counted[function] += 1
 
 
 @pytest.fixture(autouse=True, scope="session")

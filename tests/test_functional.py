@@ -13,6 +13,8 @@ import lncompile as lnc
 import lncompile.functional as F
 from lncompile.dtypes import TABLE
 
+pytestmark = pytest.mark.sampled(4)
+
 #: Parameters of torch.nn.functional (2.13) in order, with their defaults.
 REQUIRED = inspect.Parameter.empty
 SIGNATURES: dict[str, dict[str, Any]] = {

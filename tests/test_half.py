@@ -24,6 +24,8 @@ from lncompile.emit import standins
 from lncompile.emit.lower import Function, Lowered
 from lncompile.passes.gradient import gradient
 
+pytestmark = pytest.mark.sampled(2)
+
 pytest.importorskip("ml_dtypes")
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -10,6 +10,8 @@ import pytest
 
 import lncompile as lnc
 
+pytestmark = pytest.mark.sampled(2)
+
 ROWS, FEATURES = 5, 33
 RNG = np.random.default_rng(0)
 X, RESIDUAL = RNG.standard_normal((2, ROWS, FEATURES))

@@ -26,6 +26,8 @@ from promised import EXACT, TABLE, Entry
 import lncompile as lnc
 from lncompile.norm import dispatcher_of
 
+pytestmark = pytest.mark.sampled(3)
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Rows that end within a vector; one vector; several and a rest; more than a lane block.

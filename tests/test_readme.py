@@ -42,16 +42,26 @@ def test_the_derived_backward(directory: Path) -> None:
     assert CliRunner().invoke(main, arguments.split()).stdout == TEXTS[-1]
 
 
-COMMANDS = [
-    line.partition("#")[0].strip()
-    for language, block in BLOCKS
-    if language == "sh"
-    for line in block.splitlines()
-    if line.startswith("lncompile")
-]
+def lines_of(block: str) -> list[str]:
+    """The command lines of a block that are lncompile's, without comments."""
+    return [line.partition("#")[0].strip() for line in block.splitlines() if line.startswith("lncompile")]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands(directory: Path, command: str) -> None:
-    result = CliRunner().invoke(main, command.split()[1:])
-    assert result.exit_code == 0, result.output
+SESSIONS = [lines for language, block in BLOCKS if language == "sh" and (lines := lines_of(block))]
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        # Tuning takes a minute.
+        pytest.param(
+            lines, id=lines[0], marks=[pytest.mark.slow] if lines[0].startswith("lncompile tune") else []
+        )
+        for lines in SESSIONS
+    ],
+)
+def test_commands(directory: Path, commands: list[str]) -> None:
+    """The commands of a block, one after another."""
+    for command in commands:
+        result = CliRunner().invoke(main, command.split()[1:])
+        assert result.exit_code == 0, result.output

@@ -185,7 +185,8 @@ def _in_groups(stage: Stage) -> Stage:
     """``stage`` with blocks of rows that are computed in groups; row by row where that does not do."""
     loops, inner = stage.loops, stage.loops.units[-1:]
     row_by_row = replace(stage, loops=replace(loops, group=1))
-    if loops.group == 1 or not inner or loops.inside != {loops.vector}:
+    of_rows = any(loops.vector not in out.dims for out in stage.program.outputs)
+    if loops.group == 1 or not inner or loops.inside != {loops.vector} or of_rows:
         return row_by_row
     nodes = stage.program.nodes
     differing = [node for node in nodes if set(inner) & node.axes]
