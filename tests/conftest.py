@@ -18,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a ``sampled(n)`` test all but every n-th parametrization are slow: each compiles kernels of its own."""
+    """Of a ``sampled(n)`` test all but every n-th parametrization are slow: each compiles its kernels."""
     counted: Counter[str] = Counter()
     for item in items:
         marker = item.get_closest_marker("sampled")
