@@ -11,6 +11,11 @@ from lncompile.emit.nest import as_python, product
 from lncompile.ir import Output
 
 
+#: Longer loops wait for their arithmetic, not for memory, and every copy of one takes time to compile: the step
+#: of an LSTM has 4354 lines with streamed loops and 3112 without, which compile in 18 and 13 s.
+_MOST_VALUES = 48
+
+
 @dataclass(frozen=True)
 class Streaming:
     """The outputs of a stage that may be written past the caches."""
@@ -24,6 +29,9 @@ class Streaming:
         if vector is None or self.context.loops.across or not schedule.stream_from or self.context.step_sums:
             return []
         row = self.context.row_of(schedule.element_lanes)
+        written = [self.context.contribution(out) for out in self.context.element_outputs]
+        if len(row.scope.vectors_for(written)) > _MOST_VALUES:
+            return []
         itemsize = TABLE[self.context.program.compute].itemsize
         if isinstance(row.length, int):
             if row.length < schedule.element_lanes or row.length % self.alike:
