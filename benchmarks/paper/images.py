@@ -31,8 +31,8 @@ class Images:
     test_inputs: Array
     test_labels: Array
 
-    def first(self, count: int) -> Images:
-        """No more than so many of each, for a quick look."""
+    def first(self, count: int | None) -> Images:
+        """No more than so many of each, for a quick look; all of them without a number."""
         parts = (self.inputs, self.labels, self.test_inputs, self.test_labels)
         return Images(self.title, *(part[:count] for part in parts))
 

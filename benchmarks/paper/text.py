@@ -35,8 +35,8 @@ class Characters:
 class Sentences:
     """Triples of neighbours [triples, 3]: numbers of sentences, to learn from and unseen.
 
-    Sentence i is ``words[i]``, numbers of words, int64, filled up with ``END``, of which ``lengths[i]`` count:
-    those of the sentence and one ``END``.
+    Sentence i is ``words[i]``, numbers of words, int64, filled up with ``END``, of which ``lengths[i]``
+    count: those of the sentence and one ``END``.
     """
 
     words: Array
@@ -59,11 +59,12 @@ def characters() -> Characters:
 def windows(tokens: Array, length: int, count: int, rng: np.random.Generator) -> Array:
     """Random places in the text: [length, count], the time first."""
     starts = rng.integers(len(tokens) - length + 1, size=count)
-    return tokens[starts + np.arange(length)[:, None]]
+    found: Array = tokens[starts + np.arange(length)[:, None]]
+    return found
 
 
 def sentences(vocabulary: int) -> Sentences:
-    """Sentences of 2 to 30 words, and those triples that follow each other; the most frequent words are known."""
+    """Sentences of 2 to 30 words in triples that follow each other; the most frequent words are known."""
     runs = [run for name in sorted(topics) for run in _runs(topics[name])]
     counted = Counter(word for run in runs for sentence in run for word in sentence)
     # Ties by the alphabet, so that the vocabulary does not depend on the order of the pages.
@@ -80,9 +81,7 @@ def sentences(vocabulary: int) -> Sentences:
     for row, sentence in zip(filled, words, strict=True):
         row[: len(sentence)] = sentence
     at = int(len(triples) * (1 - _UNSEEN_SHARE))
-    return Sentences(
-        filled, lengths, np.array(triples[:at]), np.array(triples[at:]), len(ordered) + END + 1
-    )
+    return Sentences(filled, lengths, np.array(triples[:at]), np.array(triples[at:]), len(ordered) + END + 1)
 
 
 def _runs(page: str) -> list[list[Sequence[str]]]:

@@ -12,8 +12,8 @@ from ..nets.adam import Adam
 from ..nets.layers import Classifier
 from ..nets.training import shuffled, train, warm
 
-#: ``nll`` is the mean negative log-likelihood of the epoch's samples, each before its update; ``error`` the share
-#: of unseen images told wrong after the epoch; ``seconds`` what all updates took so far.
+#: ``nll`` is the mean negative log-likelihood of the epoch's samples, each before its update; ``error`` the
+#: share of unseen images told wrong after the epoch; ``seconds`` what all updates took so far.
 COLUMNS = ("norm", "batch", "rate", "seed", "epoch", "updates", "nll", "error", "seconds")
 
 
@@ -32,8 +32,7 @@ class Job:
 
 def curve(job: Job, build: Callable[[], Classifier], images: Images) -> list[tuple[object, ...]]:
     """Train, and tell after every epoch. The samples come in an order that depends on the seed alone."""
-    if job.samples is not None:
-        images = images.first(job.samples)
+    images = images.first(job.samples)
     warm(build(), (images.inputs[: job.batch], images.labels[: job.batch]))
     model = build()
     optimizer = Adam(model.params, job.rate)
@@ -46,7 +45,5 @@ def curve(job: Job, build: Callable[[], Classifier], images: Images) -> list[tup
         seconds += sum(update.seconds for update in done)
         nll = float(np.mean([update.loss for update in done]))
         error = model.error(images.test_inputs, images.test_labels)
-        rows.append(
-            (job.norm, job.batch, job.rate, job.seed, epoch, optimizer.steps, nll, error, seconds)
-        )
+        rows.append((job.norm, job.batch, job.rate, job.seed, epoch, optimizer.steps, nll, error, seconds))
     return rows

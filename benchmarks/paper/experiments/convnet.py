@@ -1,4 +1,4 @@
-"""A small convolutional network on the digits, section 6.7 of the paper, which has no figures: all the norms."""
+"""All norms in a small convolutional network on the digits; section 6.7 of the paper has no figures."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from .. import images
 from ..nets import build
-from ..nets.normalize import OF_IMAGES
 from .classify import COLUMNS, Job, curve
 
-__all__ = ["COLUMNS", "RATES", "jobs", "run"]
+__all__ = ["COLUMNS", "RATES", "SEEDS", "jobs", "run"]
 
 BATCH = 32
 EPOCHS = 12
 RATES = (1e-3, 3e-3, 1e-2)
+SEEDS = (0, 1)
 CHANNELS = (16, 32)
 
 _SIDE = 8
@@ -34,7 +34,7 @@ def jobs(
     return [
         Job(norm, batch, rate, seed, epochs or (2 if quick else EPOCHS), samples=samples)
         for batch in batches
-        for norm in norms or OF_IMAGES
+        for norm in norms
         for rate in rates
         for seed in seeds
     ]
@@ -44,7 +44,5 @@ def run(job: Job) -> list[tuple[object, ...]]:
     """The rows of one curve."""
     found = images.digits()
     shape = (-1, 1, _SIDE, _SIDE)
-    squares = replace(
-        found, inputs=found.inputs.reshape(shape), test_inputs=found.test_inputs.reshape(shape)
-    )
+    squares = replace(found, inputs=found.inputs.reshape(shape), test_inputs=found.test_inputs.reshape(shape))
     return curve(job, lambda: build.convolutional(_SIDE, CHANNELS, 10, job.norm, job.seed), squares)

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from .. import images
 from ..nets import build
-from ..nets.normalize import OF_FEATURES
 from .classify import COLUMNS, Job, curve
 
-__all__ = ["COLUMNS", "EPOCHS", "RATES", "jobs", "run"]
+__all__ = ["COLUMNS", "EPOCHS", "RATES", "SEEDS", "jobs", "load", "run"]
 
 WIDTH = 1000
 #: By the batch size: about as long for every size, until the training loss is small.
 EPOCHS = {128: 30, 4: 8, 1: 3}
 #: The paper names none; each norm is shown at the one that leads it to the least training loss.
 RATES = (1e-4, 3e-4, 1e-3)
+SEEDS = (0, 1)
 
-_QUICK_SAMPLES = 64
+_QUICK_SAMPLES = 128
 
 
 def jobs(
@@ -27,7 +27,7 @@ def jobs(
     rates: Sequence[float],
     seeds: Sequence[int],
     epochs: int | None,
-    data: Path | None,
+    data: str,
     quick: bool,
 ) -> list[Job]:
     """A curve for each combination; batch norm has no statistics of one sample."""
@@ -38,11 +38,11 @@ def jobs(
             rate,
             seed,
             epochs or (2 if quick else EPOCHS.get(batch, EPOCHS[4])),
-            "" if data is None else str(data),
+            data,
             _QUICK_SAMPLES if quick else None,
         )
         for batch in batches
-        for norm in norms or OF_FEATURES
+        for norm in norms
         for rate in rates
         for seed in seeds
         if (norm, batch) != ("batch", 1)

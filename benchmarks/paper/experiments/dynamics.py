@@ -1,7 +1,7 @@
 """Hidden-to-hidden dynamics of trained cells, section 3.1 of the paper.
 
-The loss of one moment, its gradient a random direction of the last state, is taken back through the steps; how
-much of it reaches the input of a step before says whether gradients vanish or explode. The same with the
+The loss of one moment, its gradient a random direction of the last state, is taken back through the steps;
+how much of it reaches the input of a step before says whether gradients vanish or explode. The same with the
 recurrent matrices of the trained cell multiplied by some factors: without normalization these decide.
 """
 
@@ -15,8 +15,8 @@ from ..nets.cells import Cell
 from ..nets.language import LanguageModel
 from .generate import Job
 
-#: ``gradient`` is the norm of the gradient of the input ``lag`` steps before the last, ``state`` the root mean
-#: square of the hidden state at that step.
+#: ``gradient`` is the norm of the gradient of the input ``lag`` steps before the last, ``state`` the root
+#: mean square of the hidden state at that step.
 COLUMNS = ("cell", "rate", "seed", "factor", "lag", "gradient", "state")
 
 STEPS = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,9 @@ class TextModel(Model, Protocol):
 
     def unseen_loss(self, tokens: Array) -> float:
         """The mean loss without gradients."""
+
+
+Trained = TypeVar("Trained", bound=TextModel)
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,10 @@ def jobs(
 ) -> list[Job]:
     """A curve for each combination, with at least two rows."""
     every = min(every, max(1, steps // 2))
-    return [
-        Job(cell, rate, seed, steps, every, quick) for cell in cells for rate in rates for seed in seeds
-    ]
+    return [Job(cell, rate, seed, steps, every, quick) for cell in cells for rate in rates for seed in seeds]
 
 
-def curve(
-    job: Job, model: TextModel, batches: Iterable[Any], unseen: Array
-) -> list[tuple[object, ...]]:
+def curve(job: Job, model: TextModel, batches: Iterable[Any], unseen: Array) -> list[tuple[object, ...]]:
     """Train ``model``, whose kernels are compiled, and tell after some steps."""
     rows: list[tuple[object, ...]] = []
     losses: list[float] = []
@@ -68,7 +67,7 @@ def curve(
     return rows
 
 
-def prepared(build: Callable[[], TextModel], batch: Any) -> TextModel:
+def prepared(build: Callable[[], Trained], batch: Any) -> Trained:
     """A model whose kernels are compiled and whose parameters are those of its seed."""
     warm(build(), batch)
     return build()

@@ -1,6 +1,7 @@
 """Table 1 of the paper in numbers: what a normalized layer's output does when its weights or data change.
 
-Everything in float64, and with an epsilon that no sum of squares notices, since the paper's equations have none.
+Everything in float64, and with an epsilon that no sum of squares notices, since the paper's equations have
+none.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ COLUMNS = ("norm", "change", "seed", "deviation", "invariant")
 #: Far above the rounding of float64, far below what a change that matters does.
 TOLERANCE = 1e-6
 
+SEEDS = (0, 1, 2)
 SAMPLES, INPUTS, OUTPUTS = 32, 24, 16
 _EPS = 1e-30
 
@@ -32,7 +34,8 @@ def weight_norm(v: Any, gain: Any) -> Any:
     return v * lnc.rsqrt(lnc.sum(lnc.square(v))) * gain
 
 
-#: A layer's output [samples, outputs], given x [samples, inputs], weights [outputs, inputs], gains and biases.
+#: A layer's output [samples, outputs], given x [samples, inputs], weights [outputs, inputs], gains and
+#: biases.
 Layer = Callable[[Array, Array, Array, Array], Array]
 
 

@@ -12,11 +12,12 @@ from ..nets.words import PAIRS
 from . import dynamics, generate
 from .generate import COLUMNS, Job, curve, prepared
 
-__all__ = ["CELLS", "COLUMNS", "RATES", "STEPS", "jobs", "run"]
+__all__ = ["CELLS", "COLUMNS", "RATES", "SEEDS", "STEPS", "jobs", "run"]
 
 CELLS = tuple(name for pair in PAIRS.items() for name in pair)
 STEPS = 600
 RATES = (1e-3, 3e-3)
+SEEDS = (0,)
 LENGTH = 50
 BATCH = 32
 HIDDEN = 128
@@ -36,7 +37,7 @@ def jobs(
 ) -> list[Job]:
     """A curve for each combination."""
     steps = steps or (_QUICK_STEPS if quick else STEPS)
-    return generate.jobs(cells or CELLS, rates, seeds, steps, _EVERY, quick)
+    return generate.jobs(cells, rates, seeds, steps, _EVERY, quick)
 
 
 def run(job: Job) -> tuple[Rows, Rows]:

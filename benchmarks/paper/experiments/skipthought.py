@@ -11,11 +11,12 @@ from ..nets.skipthought import SkipThought
 from . import generate
 from .generate import COLUMNS, Job, curve, prepared
 
-__all__ = ["CELLS", "COLUMNS", "RATES", "STEPS", "jobs", "run"]
+__all__ = ["CELLS", "COLUMNS", "RATES", "SEEDS", "STEPS", "jobs", "run"]
 
 CELLS = ("LNGRU", "GRU")
 STEPS = 300
 RATES = (1e-3, 3e-3)
+SEEDS = (0,)
 BATCH = 32
 HIDDEN = 128
 VECTOR = 64
@@ -32,7 +33,7 @@ def jobs(
 ) -> list[Job]:
     """A curve for each combination."""
     steps = steps or (_QUICK_STEPS if quick else STEPS)
-    return generate.jobs(cells or CELLS, rates, seeds, steps, _EVERY, quick)
+    return generate.jobs(cells, rates, seeds, steps, _EVERY, quick)
 
 
 def run(job: Job) -> list[tuple[object, ...]]:

@@ -27,8 +27,8 @@ def adam_step(
 ) -> Any:
     """One update (Kingma, Ba 2014, arXiv 1412.6980, algorithm 1, with the corrections inside ``rate``).
 
-    x, gradient, mean and square [n]; rate one number. Returns the new x, mean and square. 1.1 million numbers take
-    0.5 to 1.7 ms on two cores, and 4.3 ms as one writes it in NumPy.
+    x, gradient, mean and square [n]; rate one number. Returns the new x, mean and square. 1.1 million numbers
+    take 0.5 to 1.7 ms on two cores, and 4.3 ms as one writes it in NumPy.
     """
     mean = mean + (1 - beta1) * (gradient - mean)
     square = square + (1 - beta2) * (gradient * gradient - square)

@@ -21,7 +21,8 @@ def dense(sizes: Sequence[int], norm: str, seed: int, dtype: str = "float32") ->
     for inputs, outputs in pairwise(sizes[:-1]):
         layers += [Dense(inputs, outputs, rng, dtype), of_features(norm, outputs, dtype), Relu()]
     last = "batch" if norm == "batch" else "none"
-    return Classifier([*layers, Dense(*sizes[-2:], rng, dtype), of_features(last, sizes[-1], dtype)])
+    layers += [Dense(sizes[-2], sizes[-1], rng, dtype), of_features(last, sizes[-1], dtype)]
+    return Classifier(layers)
 
 
 def convolutional(

@@ -1,4 +1,4 @@
-"""Recurrent cells without normalization, with the interface of ``lncompile.rnn``: what it is compared with."""
+"""What ``lncompile.rnn`` is compared with: the same cells without normalization, by the same interface."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Cell(Protocol):
 
 @dataclass(frozen=True)
 class _Steps:
-    """What the forward leaves: its input, the state before every step, what the steps computed, the last state."""
+    """Of a forward: its input, the state before every step, what was computed, the last state."""
 
     xs: Array
     before: Array
@@ -162,7 +162,9 @@ class LSTM:
             dh = dh + dhs[t]
             f, i, o, g = np.split(gates[t], 4, axis=1)
             dc = dc + dh * o * (1 - kept["tanh_c"][t] ** 2)
-            np.concatenate([dc * kept["cs"][t], dc * g, dh * kept["tanh_c"][t], dc * i], axis=1, out=dgates[t])
+            np.concatenate(
+                [dc * kept["cs"][t], dc * g, dh * kept["tanh_c"][t], dc * i], axis=1, out=dgates[t]
+            )
             dgates[t] *= slope[t]
             dc = dc * f
             dh = dgates[t] @ p["Wh"].T

@@ -14,7 +14,7 @@ Gradients = dict[str, Array]
 
 
 class Layer(Protocol):
-    """``forward`` gives the output and what ``backward`` needs; that gives dx and the gradients of ``params``."""
+    """``forward`` gives y and what ``backward`` needs, ``backward`` dx and the gradients of ``params``."""
 
     params: dict[str, Array]
 
@@ -134,7 +134,7 @@ class Classifier:
         inputs, labels = batch
         logits, contexts = self.logits(inputs, training=True)
         loss, dy = cross_entropy(logits, labels)
-        gradients = {}
+        gradients: Gradients = {}
         for place in reversed(range(len(self.layers))):
             dy, found = self.layers[place].backward(dy, contexts[place])
             gradients |= {f"{place}.{name}": array for name, array in found.items()}

@@ -42,18 +42,20 @@ def train(model: Model, batches: Iterable[Any], optimizer: Adam) -> Iterator[Upd
 
 
 def warm(model: Model, batch: Any) -> None:
-    """Compile the kernels that such a model needs, so that no update's time counts that; the model is changed."""
+    """Compile the kernels of such a model, so that no update's time counts that; the model is changed."""
     for _ in train(model, [batch], Adam(model.params)):
         pass
 
 
-def shuffled(inputs: Array, labels: Array, size: int, rng: np.random.Generator) -> Iterator[tuple[Array, Array]]:
-    """One epoch: every sample once, in random order, in batches of ``size``, the last of what is left.
+def shuffled(
+    inputs: Array, labels: Array, size: int, rng: np.random.Generator
+) -> Iterator[tuple[Array, Array]]:
+    """One epoch: samples in random order, each at most once, in batches of ``size``.
 
-    A last batch of one sample is left out where batches are larger: no batch norm has statistics of it.
+    What is left for a smaller batch is left out: a kernel of batch norm is compiled for the size of the
+    batch.
     """
     order = rng.permutation(len(labels))
-    for start in range(0, len(order), size):
+    for start in range(0, len(order) - size + 1, size):
         chosen = order[start : start + size]
-        if len(chosen) > 1 or size == 1:
-            yield inputs[chosen], labels[chosen]
+        yield inputs[chosen], labels[chosen]

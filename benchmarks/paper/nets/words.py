@@ -1,4 +1,4 @@
-"""What models of text have in common: cells by name, tables of vectors, and the layer that tells the next token."""
+"""What models of text share: cells by name, tables of vectors, the layer that tells the next token."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def named(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 class Words:
-    """A vector for each of ``vocabulary`` tokens to read, and a layer that gives the logits of one to write."""
+    """A vector for each of ``vocabulary`` tokens to read, and a layer for the logits of one to write."""
 
     def __init__(self, vocabulary: int, size: int, hidden: int, rng: np.random.Generator, dtype: str) -> None:
         """Vectors of length about 1."""
@@ -43,7 +43,8 @@ class Words:
 
     def read(self, tokens: Array) -> Array:
         """The vectors of tokens [...]: [..., size]."""
-        return self.params["vectors"][tokens]
+        found: Array = self.params["vectors"][tokens]
+        return found
 
     def read_gradient(self, tokens: Array, dy: Array) -> Array:
         """The gradient of all vectors, a product with ones where a token stands."""

@@ -1,0 +1,99 @@
+"""Curves of a table: every contender at its best rate, its seeds side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lncompile.cli.demo.data import Array
+
+from ..experiments import classify, generate, sequence, skipthought
+from ..nets.normalize import OF_FEATURES, OF_IMAGES
+from ..records import Row, Table
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the curves of an experiment are: whose, over what, which value beside ``nll``, in which order."""
+
+    columns: tuple[str, ...]
+    names: tuple[str, ...]
+    x: str
+    unseen: str
+    order: tuple[str, ...]
+
+
+KINDS = {
+    "digits": Kind(classify.COLUMNS, ("norm", "batch"), "epoch", "error", OF_FEATURES),
+    "convnet": Kind(classify.COLUMNS, ("norm", "batch"), "epoch", "error", OF_IMAGES),
+    "sequence": Kind(generate.COLUMNS, ("cell",), "step", "unseen", sequence.CELLS),
+    "skipthought": Kind(generate.COLUMNS, ("cell",), "step", "unseen", skipthought.CELLS),
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One contender at the ``rate`` with the least mean last ``nll``; values are [seeds, points]."""
+
+    names: tuple[object, ...]
+    rate: float
+    rates: tuple[float, ...]
+    x: Array
+    values: dict[str, Array]
+
+    def mean(self, column: str) -> Array:
+        """The mean over the seeds [points]."""
+        found: Array = self.values[column].mean(axis=0)
+        return found
+
+    def last(self, column: str) -> float:
+        """The mean over the seeds at the end."""
+        return float(self.mean(column)[-1])
+
+
+def curves(table: Table) -> dict[tuple[object, ...], Curve]:
+    """By names: (norm, batch) or (cell,)."""
+    kind = KINDS[table.name]
+    return {names: _best(names, rows, kind) for names, rows in table.curves(*kind.names)}
+
+
+def _best(names: tuple[object, ...], rows: Sequence[Row], kind: Kind) -> Curve:
+    rates = tuple(dict.fromkeys(row["rate"] for row in rows))
+    candidates = [
+        _curve(names, rate, rates, [row for row in rows if row["rate"] == rate], kind) for rate in rates
+    ]
+    return min(candidates, key=lambda curve: _or_infinity(curve.last("nll")))
+
+
+def _curve(
+    names: tuple[object, ...], rate: float, rates: tuple[float, ...], rows: Sequence[Row], kind: Kind
+) -> Curve:
+    seeds = dict.fromkeys(row["seed"] for row in rows)
+    by_seed = [[row for row in rows if row["seed"] == seed] for seed in seeds]
+    x = np.array([row[kind.x] for row in by_seed[0]])
+    values = {
+        column: np.array([[float(row[column]) for row in found] for found in by_seed])
+        for column in ("nll", kind.unseen, "seconds")
+    }
+    return Curve(names, rate, rates, x, values)
+
+
+def _or_infinity(value: float) -> float:
+    """A loss that is no number is worse than any."""
+    return math.inf if math.isnan(value) else value
+
+
+def share_of_the_way(ours: Curve, theirs: Curve, over: str = "") -> float:
+    """How soon ``ours`` has the loss that ``theirs`` ends with, as a share of all that ``theirs`` took.
+
+    Counted in points of x, or in the values of a column, such as seconds; infinite if it never has.
+    """
+    reached = np.flatnonzero(ours.mean("nll") <= theirs.last("nll"))
+    if not len(reached):
+        return math.inf
+    if over:
+        return float(ours.mean(over)[reached[0]] / theirs.mean(over)[-1])
+    return float(ours.x[reached[0]] / theirs.x[-1])
