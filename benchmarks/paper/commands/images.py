@@ -47,7 +47,7 @@ def digits_command(
     jobs = digits.jobs(
         norms or OF_FEATURES,
         batches,
-        usual.rates_or(digits.RATES),
+        usual.rates,
         usual.seeds_or(digits.SEEDS),
         epochs,
         path,

@@ -13,7 +13,7 @@ __all__ = ["COLUMNS", "RATES", "SEEDS", "jobs", "run"]
 
 BATCH = 32
 EPOCHS = 12
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 SEEDS = (0, 1)
 CHANNELS = (16, 32)
 

@@ -36,11 +36,10 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One contender at the ``rate`` with the least mean last ``nll``; values are [seeds, points]."""
+    """One contender at one rate; values are [seeds, points]."""
 
     names: tuple[object, ...]
     rate: float
-    rates: tuple[float, ...]
     x: Array
     values: dict[str, Array]
 
@@ -55,22 +54,26 @@ class Curve:
 
 
 def curves(table: Table) -> dict[tuple[object, ...], Curve]:
-    """By names: (norm, batch) or (cell,)."""
+    """By names, (norm, batch) or (cell,): each at its best rate."""
+    return {
+        names: min(by_rate.values(), key=lambda curve: _or_infinity(curve.last("nll")))
+        for names, by_rate in at_all_rates(table).items()
+    }
+
+
+def at_all_rates(table: Table) -> dict[tuple[object, ...], dict[float, Curve]]:
+    """By names and rate."""
     kind = KINDS[table.name]
-    return {names: _best(names, rows, kind) for names, rows in table.curves(*kind.names)}
+    return {
+        names: {
+            rate: _curve(names, rate, [row for row in rows if row["rate"] == rate], kind)
+            for rate in sorted({row["rate"] for row in rows})
+        }
+        for names, rows in table.curves(*kind.names)
+    }
 
 
-def _best(names: tuple[object, ...], rows: Sequence[Row], kind: Kind) -> Curve:
-    rates = tuple(dict.fromkeys(row["rate"] for row in rows))
-    candidates = [
-        _curve(names, rate, rates, [row for row in rows if row["rate"] == rate], kind) for rate in rates
-    ]
-    return min(candidates, key=lambda curve: _or_infinity(curve.last("nll")))
-
-
-def _curve(
-    names: tuple[object, ...], rate: float, rates: tuple[float, ...], rows: Sequence[Row], kind: Kind
-) -> Curve:
+def _curve(names: tuple[object, ...], rate: float, rows: Sequence[Row], kind: Kind) -> Curve:
     seeds = dict.fromkeys(row["seed"] for row in rows)
     by_seed = [[row for row in rows if row["seed"] == seed] for seed in seeds]
     x = np.array([row[kind.x] for row in by_seed[0]])
@@ -78,7 +81,7 @@ def _curve(
         column: np.array([[float(row[column]) for row in found] for found in by_seed])
         for column in ("nll", kind.unseen, "seconds")
     }
-    return Curve(names, rate, rates, x, values)
+    return Curve(names, rate, x, values)
 
 
 def _or_infinity(value: float) -> float:

@@ -10,7 +10,7 @@ from ...commands.options import console
 from ..experiments.invariances import CHANGES, paper_says
 from ..records import Table
 from .claims import Claim
-from .curves import KINDS, curves
+from .curves import KINDS, at_all_rates, curves
 
 #: Heading and rows, all text.
 Rows = tuple[list[str], list[list[str]]]
@@ -20,13 +20,14 @@ def of_curves(table: Table) -> Rows:
     """Where every contender ended, at its best rate."""
     kind = KINDS[table.name]
     heading = [*kind.names, "best rate", "of rates", kind.x, "last loss", kind.unseen, "seconds"]
+    rates = at_all_rates(table)
     rows = [
         [
             *(str(name) for name in curve.names),
             f"{curve.rate:g}",
-            ", ".join(f"{rate:g}" for rate in curve.rates),
+            ", ".join(f"{rate:g}" for rate in rates[curve.names]),
             str(curve.x[-1]),
-            f"{curve.last('nll'):.4f}",
+            f"{curve.last('nll'):.3g}",
             f"{curve.last('error'):.2%}" if kind.unseen == "error" else f"{curve.last(kind.unseen):.4f}",
             f"{curve.last('seconds'):.1f}",
         ]
