@@ -59,8 +59,8 @@ def _faster(
         by_unit = f"{where}, by {unit.removesuffix('s')}" if len(units) > 1 else where
         share = share_of_the_way(best[ours], best[theirs], over)
         text = (
-            f"the baseline ends at a loss of {best[theirs].last('nll'):.3g}; layer norm {_reached(share, unit)} "
-            f"and ends at {best[ours].last('nll'):.3g}"
+            f"the baseline ends at a loss of {best[theirs].last('nll'):.3g}; "
+            f"layer norm {_reached(share, unit)} and ends at {best[ours].last('nll'):.3g}"
         )
         yield Claim(f"{_FASTER}, each at its best rate", by_unit, text, share < 1)
         shares = {

@@ -94,7 +94,7 @@ def share_of_the_way(ours: Curve, theirs: Curve, over: str = "") -> float:
 
     Counted in points of x, or in the values of a column, such as seconds; infinite if it never has.
     """
-    reached = np.flatnonzero(ours.mean("nll") <= theirs.last("nll"))
+    reached = np.flatnonzero(ours.mean("nll") <= _or_infinity(theirs.last("nll")))
     if not len(reached):
         return math.inf
     if over:
