@@ -7,6 +7,7 @@
 ``rounds``      those processes as the driver sees them, rounds, results as JSON
 ``shown``       tables, plots, lines of reach, growth, the README's figures
 ``commands``    the command line
+``paper``       the layer norm paper's experiments, with a command line of their own
 
 ``METHOD.md`` says how all of it is measured.
 """

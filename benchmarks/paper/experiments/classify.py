@@ -13,8 +13,8 @@ from ..nets.layers import Classifier
 from ..nets.training import shuffled, train, warm
 
 #: ``nll`` is the mean negative log-likelihood of the epoch's samples, each before its update; ``error`` the
-#: share of unseen images told wrong after the epoch; ``seconds`` what all updates took so far.
-COLUMNS = ("norm", "batch", "rate", "seed", "epoch", "updates", "nll", "error", "seconds")
+#: share of unseen images told wrong after the epoch.
+COLUMNS = ("norm", "batch", "rate", "seed", "epoch", "updates", "nll", "error")
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,10 @@ def curve(job: Job, build: Callable[[], Classifier], images: Images) -> list[tup
     optimizer = Adam(model.params, job.rate)
     rng = np.random.default_rng(job.seed)
     rows: list[tuple[object, ...]] = []
-    seconds = 0.0
     for epoch in range(1, job.epochs + 1):
         batches = shuffled(images.inputs, images.labels, job.batch, rng)
         done = list(train(model, batches, optimizer))
-        seconds += sum(update.seconds for update in done)
         nll = float(np.mean([update.loss for update in done]))
         error = model.error(images.test_inputs, images.test_labels)
-        rows.append((job.norm, job.batch, job.rate, job.seed, epoch, optimizer.steps, nll, error, seconds))
+        rows.append((job.norm, job.batch, job.rate, job.seed, epoch, optimizer.steps, nll, error))
     return rows

@@ -14,7 +14,7 @@ from ..nets.adam import Adam
 from ..nets.training import Model, train, warm
 
 #: ``nll`` is the mean loss of the steps since the row before, ``unseen`` that of unseen text after the step,
-#: ``seconds`` what all updates took so far.
+#: ``seconds`` what all updates took of the processor so far.
 COLUMNS = ("cell", "rate", "seed", "step", "nll", "unseen", "seconds")
 
 

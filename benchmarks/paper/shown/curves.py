@@ -80,6 +80,7 @@ def _curve(names: tuple[object, ...], rate: float, rows: Sequence[Row], kind: Ki
     values = {
         column: np.array([[float(row[column]) for row in found] for found in by_seed])
         for column in ("nll", kind.unseen, "seconds")
+        if column in kind.columns
     }
     return Curve(names, rate, x, values)
 

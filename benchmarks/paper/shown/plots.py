@@ -105,7 +105,7 @@ def _by_step_and_second(table: Table) -> list[list[_Panel]]:
                     (f"{title}, by step", "step", _AXIS["nll"], _lines(shown, "nll", kind.order)),
                     (
                         f"{title}, by second",
-                        "seconds of updates",
+                        "seconds of the processor",
                         _AXIS["nll"],
                         _lines(shown, "nll", kind.order, "seconds"),
                     ),

@@ -48,8 +48,8 @@ _SECTIONS = {
         "Language model of characters (recurrent networks, section 3.1)",
         f"The next character from those before it in windows of {sequence.LENGTH}, batches of "
         f"{sequence.BATCH}, one cell of {sequence.HIDDEN} units. `lncompile.rnn` beside plain cells in "
-        "NumPy: steps compare the methods, seconds compare these implementations. Seconds were taken with "
-        "other curves running on other cores.",
+        "NumPy: steps compare the methods, seconds compare these implementations. Seconds are those "
+        "of the processor, with one thread.",
     ),
     "dynamics": (
         "Hidden-to-hidden dynamics (section 3.1)",

@@ -19,7 +19,8 @@ Rows = tuple[list[str], list[list[str]]]
 def of_curves(table: Table) -> Rows:
     """Where every contender ended, at its best rate."""
     kind = KINDS[table.name]
-    heading = [*kind.names, "best rate", "of rates", kind.x, "last loss", kind.unseen, "seconds"]
+    heading = [*kind.names, "best rate", "of rates", kind.x, "last loss", kind.unseen]
+    timed = "seconds" in kind.columns
     rates = at_all_rates(table)
     rows = [
         [
@@ -29,11 +30,11 @@ def of_curves(table: Table) -> Rows:
             str(curve.x[-1]),
             f"{curve.last('nll'):.3g}",
             f"{curve.last('error'):.2%}" if kind.unseen == "error" else f"{curve.last(kind.unseen):.4f}",
-            f"{curve.last('seconds'):.1f}",
+            *([f"{curve.last('seconds'):.1f}"] if timed else []),
         ]
         for curve in curves(table).values()
     ]
-    return heading, rows
+    return [*heading, *(["seconds"] if timed else [])], rows
 
 
 def of_invariances(table: Table) -> Rows:
