@@ -385,3 +385,17 @@ def test_jobs_give_results_in_their_order() -> None:
     for processes in (1, 2):
         assert jobs.run_all(squared, [3, 1, 2], processes, lambda: done.append(1)) == [9, 1, 4]
     assert len(done) == 6
+
+
+def test_dynamics_are_judged_by_how_far_gradients_are_from_one() -> None:
+    table = records.Table("dynamics", dynamics.COLUMNS)
+    for cell, by_factor in {"LNGRU": {0.5: 0.02, 1: 0.02}, "GRU": {0.5: 0.001, 1: 3.0}}.items():
+        for factor, last in by_factor.items():
+            table.add(cell, 1e-3, 0, factor, 0, 2.0, 0.5)
+            table.add(cell, 1e-3, 0, factor, 5, 2 * last, 0.5)
+    stable, trained = claims.claims({"dynamics": table})
+    assert stable.agrees
+    assert "5 steps back" in stable.found
+    assert "GRU 0.001 to 3, a factor of 3e+03" in stable.found
+    # A gradient of a fiftieth is farther from one than one of three.
+    assert not trained.agrees

@@ -16,7 +16,7 @@ __all__ = ["CELLS", "COLUMNS", "RATES", "SEEDS", "STEPS", "jobs", "run"]
 
 CELLS = tuple(name for pair in PAIRS.items() for name in pair)
 STEPS = 600
-RATES = (1e-3, 3e-3)
+RATES = (1e-3, 3e-3, 1e-2)
 SEEDS = (0,)
 LENGTH = 50
 BATCH = 32

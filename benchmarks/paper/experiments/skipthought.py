@@ -15,7 +15,7 @@ __all__ = ["CELLS", "COLUMNS", "RATES", "SEEDS", "STEPS", "jobs", "run"]
 
 CELLS = ("LNGRU", "GRU")
 STEPS = 300
-RATES = (1e-3, 3e-3)
+RATES = (1e-3, 3e-3, 1e-2)
 SEEDS = (0,)
 BATCH = 32
 HIDDEN = 128

@@ -137,22 +137,38 @@ def _skipthought(table: Table) -> Iterator[Claim]:
 
 
 def _dynamics(table: Table) -> Iterator[Claim]:
-    """Gradients some steps back, relative to those of the last step: their range over the factors."""
+    """Gradients some steps back, relative to those of the last step: as trained, and over the factors."""
     factors = table.different("factor")
     for ours, theirs in PAIRS.items():
         if not (table.where(cell=ours) and table.where(cell=theirs)):
             continue
-        spread, text = {}, []
-        for cell in (ours, theirs):
-            ratios = [_reach(table, cell, factor) for factor in factors]
-            spread[cell] = max(ratios) / min(ratios) if min(ratios) > 0 else math.inf
-            text.append(f"{cell} {min(ratios):.2g} to {max(ratios):.2g}, a factor of {spread[cell]:.2g}")
+        reach = {cell: [_reach(table, cell, factor) for factor in factors] for cell in (ours, theirs)}
+        before = f"gradient {_lag(table)} steps back over that of the last step:"
+        spread = {cell: _over(max(values), min(values)) for cell, values in reach.items()}
+        text = "; ".join(
+            f"{cell} {min(values):.2g} to {max(values):.2g}, a factor of {spread[cell]:.2g}"
+            for cell, values in reach.items()
+        )
         yield Claim(
-            "Hidden-to-hidden dynamics are more stable",
+            "Hidden-to-hidden dynamics are more stable under changes of the recurrent weights",
             f"{ours} and {theirs}, recurrent weights times {factors[0]:g} to {factors[-1]:g}",
-            f"gradient {_lag(table)} steps back over that of the last step: {'; '.join(text)}",
+            f"{before} {text}",
             spread[ours] < spread[theirs],
         )
+        if 1 in factors:
+            trained = {cell: values[factors.index(1)] for cell, values in reach.items()}
+            # How far from one, whether it vanishes or explodes.
+            far = {cell: _over(max(value, 1), min(value, 1)) for cell, value in trained.items()}
+            yield Claim(
+                "Gradients vanish or explode less",
+                f"{ours} and {theirs}, as trained",
+                f"{before} {'; '.join(f'{cell} {value:.2g}' for cell, value in trained.items())}",
+                far[ours] < far[theirs],
+            )
+
+
+def _over(large: float, small: float) -> float:
+    return large / small if small > 0 else math.inf
 
 
 def _lag(table: Table) -> int:
