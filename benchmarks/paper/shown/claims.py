@@ -69,10 +69,11 @@ def _faster(
             if rate in rates[theirs]
         }
         if len(shares) > 1:
-            text = "; ".join(
-                f"rate {rate:g}: {'never' if math.isinf(share) else f'{share:.0%}'}"
+            text = ", ".join(
+                f"{'never' if math.isinf(share) else f'{share:.0%}'} at rate {rate:g}"
                 for rate, share in shares.items()
             )
+            text = f"share of the {unit} until layer norm is where the baseline ends: {text}"
             sooner = sum(share < 1 for share in shares.values())
             yield Claim(f"{_FASTER}, at the same rate", by_unit, text, sooner > len(shares) / 2)
 
