@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 from matplotlib import pyplot
+from matplotlib.ticker import MaxNLocator
 
 from ..nets.words import PAIRS
 from ..records import Table
@@ -52,6 +53,7 @@ def draw(table: Table, folder: Path) -> list[Path]:
             axes.set_yscale("log")
             axes.set_title(title, loc="left", fontsize=10)
             axes.set_xlabel(x)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_ylabel(y if axes is axes_row[0] else "")
             axes.grid(True, which="both", alpha=0.25, linewidth=0.5)
             axes.legend(fontsize=8, frameon=False)
