@@ -343,7 +343,7 @@ def test_verdicts_follow_the_numbers() -> None:
     )
     best = curves.curves(table)
     assert best["layer", 128].rate == best["none", 128].rate == 0.1
-    assert curves.share_of_the_way(best["layer", 128], best["none", 128]) == 0.75
+    assert curves.share_of_the_way(best["layer", 128], best["none", 128]) == pytest.approx(2.5 / 4)
     assert math.isinf(curves.share_of_the_way(best["layer", 4], best["none", 4]))
     verdicts = {(claim.claim, claim.where): claim.agrees for claim in claims.claims({"digits": table})}
     assert verdicts == {

@@ -93,11 +93,15 @@ def _or_infinity(value: float) -> float:
 def share_of_the_way(ours: Curve, theirs: Curve, over: str = "") -> float:
     """How soon ``ours`` has the loss that ``theirs`` ends with, as a share of all that ``theirs`` took.
 
-    Counted in points of x, or in the values of a column, such as seconds; infinite if it never has.
+    Counted in x, or in the values of a column, such as seconds; linear between points, infinite if it never has.
     """
-    reached = np.flatnonzero(ours.mean("nll") <= _or_infinity(theirs.last("nll")))
+    level, losses = _or_infinity(theirs.last("nll")), ours.mean("nll")
+    reached = np.flatnonzero(losses <= level)
     if not len(reached):
         return math.inf
-    if over:
-        return float(ours.mean(over)[reached[0]] / theirs.mean(over)[-1])
-    return float(ours.x[reached[0]] / theirs.x[-1])
+    x, end = (ours.mean(over), theirs.mean(over)[-1]) if over else (ours.x, theirs.x[-1])
+    at = int(reached[0])
+    if at == 0 or not math.isfinite(losses[at - 1]):
+        return float(x[at] / end)
+    back = (level - losses[at]) / (losses[at - 1] - losses[at])
+    return float((x[at] - back * (x[at] - x[at - 1])) / end)
