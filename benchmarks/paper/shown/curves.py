@@ -93,7 +93,8 @@ def _or_infinity(value: float) -> float:
 def share_of_the_way(ours: Curve, theirs: Curve, over: str = "") -> float:
     """How soon ``ours`` has the loss that ``theirs`` ends with, as a share of all that ``theirs`` took.
 
-    Counted in x, or in the values of a column, such as seconds; linear between points, infinite if it never has.
+    Counted in x, or in the values of a column, such as seconds; linear between points, infinite if it never
+    has.
     """
     level, losses = _or_infinity(theirs.last("nll")), ours.mean("nll")
     reached = np.flatnonzero(losses <= level)
