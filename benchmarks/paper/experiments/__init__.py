@@ -1,1 +1,4 @@
-"""One module an experiment: ``COLUMNS`` of its table, its jobs, and ``run``, which makes a job's rows."""
+"""One module an experiment: its jobs, and ``run``, which makes a job's rows.
+
+``classify`` and ``generate`` hold what several share, the columns of their tables among it.
+"""

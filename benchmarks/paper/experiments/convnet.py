@@ -7,9 +7,7 @@ from dataclasses import replace
 
 from .. import images
 from ..nets import build
-from .classify import COLUMNS, Job, curve
-
-__all__ = ["COLUMNS", "RATES", "SEEDS", "jobs", "run"]
+from .classify import Job, curve
 
 BATCH = 32
 EPOCHS = 12

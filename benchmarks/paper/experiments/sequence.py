@@ -10,13 +10,11 @@ from .. import text
 from ..nets.language import LanguageModel
 from ..nets.words import PAIRS
 from . import dynamics, generate
-from .generate import COLUMNS, Job, curve, prepared
-
-__all__ = ["CELLS", "COLUMNS", "RATES", "SEEDS", "STEPS", "jobs", "run"]
+from .generate import Job, curve, prepared
 
 CELLS = tuple(name for pair in PAIRS.items() for name in pair)
 STEPS = 600
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 SEEDS = (0,)
 LENGTH = 50
 BATCH = 32

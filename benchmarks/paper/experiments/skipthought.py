@@ -9,9 +9,7 @@ import numpy as np
 from .. import text
 from ..nets.skipthought import SkipThought
 from . import generate
-from .generate import COLUMNS, Job, curve, prepared
-
-__all__ = ["CELLS", "COLUMNS", "RATES", "SEEDS", "STEPS", "jobs", "run"]
+from .generate import Job, curve, prepared
 
 CELLS = ("LNGRU", "GRU")
 STEPS = 300
