@@ -48,7 +48,9 @@ def draw(table: Table, folder: Path) -> list[Path]:
         height, width, figsize=(4.2 * width, 3.1 * height), squeeze=False, sharey="row"
     )
     for axes_row, row in zip(grid, panels, strict=True):
-        for axes, (title, x, y, lines) in zip(axes_row, row, strict=True):
+        for axes in axes_row[len(row) :]:
+            axes.set_visible(False)
+        for axes, (title, x, y, lines) in zip(axes_row, row, strict=False):
             lines(axes)
             axes.set_yscale("log")
             axes.set_title(title, loc="left", fontsize=10)
@@ -127,11 +129,14 @@ def _seen_and_unseen(table: Table) -> list[list[_Panel]]:
 
 
 def _by_lag(table: Table) -> list[list[_Panel]]:
-    """A panel for each cell at its first rate and seed, a line for each factor."""
-    panels: list[_Panel] = []
-    for cell in table.different("cell"):
-        panels.append((cell, "steps before the last", "norm of the gradient", _factors(table, cell)))
-    return [panels]
+    """A row for each pair of cells at their first rate and seed, a line for each factor."""
+    known = table.different("cell")
+    rows = [[cell for cell in pair if cell in known] for pair in PAIRS.items()]
+    return [
+        [(cell, "steps before the last", "norm of the gradient", _factors(table, cell)) for cell in row]
+        for row in rows
+        if row
+    ]
 
 
 def _factors(table: Table, cell: str) -> Callable[[_Axes], None]:
