@@ -13,7 +13,7 @@ from .generate import Job, curve, prepared
 
 CELLS = ("LNGRU", "GRU")
 STEPS = 300
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 SEEDS = (0,)
 BATCH = 32
 HIDDEN = 128
