@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..experiments.invariances import paper_says
@@ -157,13 +157,16 @@ def _dynamics(table: Table) -> Iterator[Claim]:
             spread[ours] < spread[theirs],
         )
         if 1 in factors:
-            trained = {cell: values[factors.index(1)] for cell, values in reach.items()}
-            # How far from one, whether it vanishes or explodes.
-            far = {cell: _over(max(value, 1), min(value, 1)) for cell, value in trained.items()}
+            far = {cell: _from_one(table, cell) for cell in (ours, theirs)}
+            text = "; ".join(
+                f"{cell} {', '.join(f'{ratio:.2g}' for ratio in _ratios(table, cell, 1))}, "
+                f"on average a factor of {value:.2g} from one"
+                for cell, value in far.items()
+            )
             yield Claim(
                 "Gradients vanish or explode less",
-                f"{ours} and {theirs}, as trained",
-                f"{before} {'; '.join(f'{cell} {value:.2g}' for cell, value in trained.items())}",
+                f"{ours} and {theirs}, as trained at each rate",
+                f"{before} {text}",
                 far[ours] < far[theirs],
             )
 
@@ -178,12 +181,27 @@ def _lag(table: Table) -> int:
 
 def _reach(table: Table, cell: str, factor: float) -> float:
     """The geometric mean over rates and seeds."""
+    ratios = _ratios(table, cell, factor)
+    return _mean(ratios) if min(ratios) > 0 else 0.0
+
+
+def _from_one(table: Table, cell: str) -> float:
+    """The geometric mean of how far each is, so that one that vanishes does not balance one that explodes."""
+    ratios = _ratios(table, cell, 1)
+    return _mean([max(ratio, 1 / ratio) for ratio in ratios]) if min(ratios) > 0 else math.inf
+
+
+def _ratios(table: Table, cell: str, factor: float) -> list[float]:
+    """Of every rate and seed."""
     back, last = (
         [row["gradient"] for row in table.where(cell=cell, factor=factor, lag=lag)]
         for lag in (_lag(table), 0)
     )
-    ratios = [far / near if near else 0.0 for far, near in zip(back, last, strict=True)]
-    return math.exp(math.fsum(map(math.log, ratios)) / len(ratios)) if min(ratios) > 0 else 0.0
+    return [far / near if near else 0.0 for far, near in zip(back, last, strict=True)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def _convnet(table: Table) -> Iterator[Claim]:
