@@ -25,10 +25,10 @@ The experiments of Ba, Kiros, Hinton, "Layer Normalization" (arXiv 1607.06450), 
 with every normalization computed by lncompile's kernels, forward and backward. `python -m benchmarks.paper
 report` writes this page from the CSV files beside it; every verdict is computed from them.
 
-Every contender has the same initial weights and sees the same batches in the same order. It is shown at the
-one of several learning rates that leads it to the least training loss (the paper does not name its rates),
-and losses are means over the seeds. A share such as 40% means: layer norm is where the baseline ends after
-40% of what the baseline took.
+Every contender sees the same batches in the same order; dense and convolutional networks start from the same
+weights whatever the norm, recurrent cells from their own. Each is shown at the one of several learning rates
+that leads it to the least training loss (the paper does not name its rates), and losses are means over the
+seeds. A share such as 40% means: layer norm is where the baseline ends after 40% of what the baseline took.
 """
 
 _CHANNELS = " and ".join(map(str, convnet.CHANNELS))
