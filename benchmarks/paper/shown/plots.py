@@ -59,8 +59,8 @@ def draw(table: Table, folder: Path) -> list[Path]:
             axes.set_ylabel(y if axes is axes_row[0] else "")
             axes.grid(True, which="both", alpha=0.25, linewidth=0.5)
             axes.legend(fontsize=8, frameon=False)
-    about = "; ".join(value for key, value in table.about.items() if key in ("data", "machine"))
-    figure.suptitle(f"{table.name}: {about}", fontsize=9, x=0.01, ha="left")
+    about = "\n".join(value for key, value in table.about.items() if key in ("data", "machine"))
+    figure.suptitle(f"{table.name}: {about}", fontsize=8, x=0.01, ha="left")
     figure.tight_layout()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{table.name}.png"
