@@ -112,7 +112,7 @@ def test_states_and_gradients(kind: Any, batch: int) -> None:
         )
 
 
-# Of 7 units some statistics are over numbers so close together that a rounding of the parameters alone changes
+# Of 7 units some statistics are over numbers so close together that rounding the parameters alone changes
 # gradients by 7e-5; of 24 by 5e-6.
 @pytest.mark.parametrize("hidden", [24, pytest.param(64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", CELLS)
