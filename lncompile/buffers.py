@@ -47,11 +47,14 @@ def shape_of(buffer: Buffer, first: Buffer, shape: Sequence[int]) -> tuple[int, 
     return tuple(size for dim in buffer.dims for size in ((dim,) if isinstance(dim, int) else sizes[dim]))
 
 
-def allocator(phase: Phase, buffers: Sequence[Buffer | None], *, single: bool = False) -> Allocate:
+def allocator(
+    phase: Phase, buffers: Sequence[Buffer | None], *, single: bool = False, zeros: bool = False
+) -> Allocate:
     """A function from the first argument to a tuple of new arrays, None in the place of a None.
 
-    With ``single`` it gives the only array bare. It gives None where the first argument is no plain array or
-    its dimensions do not tell the sizes; what does not fit otherwise is left for others to find.
+    With ``single`` it gives the only array bare, with ``zeros`` the arrays hold those. It gives None where
+    the first argument is no plain array or its dimensions do not tell the sizes; what does not fit otherwise
+    is left for others to find.
     """
     first = phase.buffers[0]
     made = [buffer for buffer in buffers if buffer is not None]
@@ -63,13 +66,17 @@ def allocator(phase: Phase, buffers: Sequence[Buffer | None], *, single: bool = 
         lines += [f"    if {unfit}:", "        return None"]
     if any(buffer.role == "workspace" for buffer in made):
         lines += [f"    {size.name} = {_product(size.axes, size.factor, first)}" for size in phase.sizes]
-    lines += [
-        f"    if x.nbytes < {memory.MAY_MAKE_POOLED}:",
-        f"        return {_arrays('empty', buffers, first, single)}",
-        f"    return {_arrays('pooled', buffers, first, single)}",
-    ]
+    if zeros:
+        lines.append(f"    return {_arrays('zeros', buffers, first, single)}")
+    else:
+        lines += [
+            f"    if x.nbytes < {memory.MAY_MAKE_POOLED}:",
+            f"        return {_arrays('empty', buffers, first, single)}",
+            f"    return {_arrays('pooled', buffers, first, single)}",
+        ]
     names: dict[str, Any] = {b.dtype: TABLE[b.dtype].numpy for b in made}
-    names |= {"ndarray": np.ndarray, "empty": np.empty, "pooled": memory.empty, "prod": prod}
+    names |= {"ndarray": np.ndarray, "prod": prod}
+    names |= {"empty": np.empty, "zeros": np.zeros, "pooled": memory.empty}
     exec("\n".join(lines), names)
     allocate: Allocate = names["allocate"]
     return allocate

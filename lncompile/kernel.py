@@ -20,7 +20,7 @@ from lncompile import arrays as arr
 from lncompile import axes as ax
 from lncompile import interface, memory
 from lncompile.backends.cpu.calls import PhaseRunner, may_coincide
-from lncompile.buffers import allocator, shape_of, with_role
+from lncompile.buffers import Allocate, allocator, shape_of, with_role
 from lncompile.dtypes import TABLE
 from lncompile.errors import LncTypeError
 from lncompile.interface import Buffer, Interface, Phase
@@ -195,9 +195,24 @@ class Kernel:
             return None
         if written is None or not isinstance(entering, tuple):
             return None
+        if self.returns_tuple and any(array is None for array in entering):
+            entering = self._with_zeros(entering, x)
         if self.backward_runner.entry(*ctx.inputs, *entering, *ctx.saved, *written) is not None:
             return None
         return self._named(written) if out is None else out
+
+    def _with_zeros(self, entering: tuple[Any, ...], x: object) -> tuple[Any, ...]:
+        """Zeros in the place of each None: nothing comes in through that output."""
+        if len(entering) != len(self._cotangents):
+            return entering
+        pairs = zip(entering, self._zeros, strict=True)
+        return tuple(zeros(x) if array is None else array for array, zeros in pairs)
+
+    @cached_property
+    def _zeros(self) -> list[Allocate]:
+        """For each incoming gradient what makes one of zeros, from the first argument."""
+        phase = self.interface.backward
+        return [allocator(phase, [buffer], single=True, zeros=True) for buffer in self._cotangents]
 
     def _none_for_absent(self, out: Sequence[object]) -> bool:
         return not self._absent or all(out[at] is None for at in self._absent)

@@ -475,6 +475,15 @@ class TestSeveralOutputs:
         close(first.x, 2 * exact.dx, 2 * exact.dx_size)
         assert np.array_equal(first.x, first.residual)
 
+    def test_outputs_without_a_gradient_are_left_out_at_no_cost(self) -> None:
+        # The thorough way took 60 µs a call: more than batch norm of 64x1024.
+        _, ctx = add_and_scale.forward(X, self.residual, WEIGHT)
+        for given in ((DY, None), (None, DY), (None, None)):
+            quick = ctx.kernel.try_backward(given, ctx, None)
+            for a, b in zip(quick, ctx.kernel.backward(given, ctx), strict=True):
+                assert np.array_equal(a, b)
+        assert ctx.kernel.try_backward((None,), ctx, None) is None
+
 
 class TestBackward:
     def test_gradients_are_a_named_tuple_in_the_order_of_the_arguments(self) -> None:
