@@ -10,7 +10,7 @@ for c in range(0, 32):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -38,7 +38,8 @@ class Row:
 
     A row is what shares its statistics; where the lanes hold different rows, all of them are one here.
     ``careful`` is the second path, in float64 and with every moment about the mean of the whole row.
-    ``conditions`` are the checks under which the first path can be trusted. Of rows side by side some may be
+    ``conditions`` are the checks under which the first path can be trusted. Values that are ``remembered``
+    are ``known`` once a loop has stored them. Of rows side by side some may be
     ordinary: then elements are those of the first path, ``ordinary_row``, in their lanes.
     """
 
@@ -50,6 +51,8 @@ class Row:
     careful: bool = False
     conditions: list[Condition] = field(default_factory=list)
     narrowed: set[Node] = field(default_factory=set)
+    remembered: frozenset[Node] = frozenset()
+    known: set[Node] = field(default_factory=set)
     ordinary_row: Row | None = None
 
     @property
@@ -78,7 +81,7 @@ class Row:
         lines: list[str] = []
         if self.width.dtype == "float64":
             return lines
-        vectors = self.scope.vectors_for(roots)
+        vectors = self.vectors_for(roots)
         used = [operand for vector in vectors for operand in operands(vector)]
         for scalar in [*used, *(root for root in roots if not self.scope.is_vector(root))]:
             if self.scope.is_vector(scalar) or isinstance(scalar, Const) or scalar in self.narrowed:
@@ -121,6 +124,10 @@ class Row:
         factor = any(isinstance(v, Binary) and v.op == "mul" and scalar in operands(v) for v in vectors)
         return factor and scalar not in from_cotangent
 
+    def vectors_for(self, roots: Iterable[Node]) -> list[Node]:
+        """The vector values that a loop computes, or loads, for ``roots``."""
+        return self.scope.vectors_for(roots, self.known)
+
     def vectors(
         self,
         roots: list[Node],
@@ -134,11 +141,13 @@ class Row:
         """
         above = self.ordinary_row
         lines = above.vectors(roots, above.width, left, wanted) if above else []
-        for node in filter(wanted, self.scope.vectors_for(roots)):
+        for node in filter(wanted, self.vectors_for(roots)):
             if self.scope.is_fused(node) or (isinstance(node, Input) and not self.scope.is_wide(node)):
                 continue
             name = self.scope.vector_name(node, width)
-            if isinstance(node, Input):
+            if node in self.known:
+                lines.append(f"{name} = load({self.scope.memory_name(node)}, i, {width.lanes})")
+            elif isinstance(node, Input):
                 lines.append(f"{name} = {self._loaded(node, width, left)}")
             else:
                 lines += [self.scope.comment(node), f"{name} = {self.scope.vector_text(node, width)}"]
@@ -146,7 +155,7 @@ class Row:
 
     def step_start(self, roots: list[Node], written: list[Output] | None = None) -> list[str]:
         """What one step of the loops around the vectors begins with: pointers, and inputs without lanes."""
-        inputs = [node for node in self.scope.vectors_for(roots) if isinstance(node, Input)]
+        inputs = [node for node in self.vectors_for(roots) if isinstance(node, Input)]
         wide = [node for node in inputs if self.scope.is_wide(node) and not node.at_start]
         lines = self.nest.step_pointers([*wide, *(written or [])])
         for width in [row.width for row in (self.ordinary_row, self) if row]:

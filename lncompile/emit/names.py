@@ -49,6 +49,7 @@ SUFFIXES = (
         "_max",
         "_kept",
         "_lanes",
+        "_memory",
     ),
     *("_first", "_pivot", "_offset", "_offsets", "_sums", "_squares", "_shift", "_spread"),
     *("_lanes_total", "_offsets_total", "_sums_total", "_squares_total"),

@@ -10,7 +10,7 @@ Every line stands under a comment with the IR value that it came from::
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from lncompile.emit.names import RESERVED, derived
@@ -112,6 +112,10 @@ class Scope:
             return f"{name.removesuffix('_i')}{width.suffix}"
         return f"{name}_i" if isinstance(node, Input) else name
 
+    def memory_name(self, node: Node) -> str:
+        """The name of the memory of a value that rows remember."""
+        return f"{self.names[node].removesuffix('_i')}_memory"
+
     def vector_operand(self, node: Node, width: Width) -> str:
         """A value as an operand inside a loop: by name, row-sized ones in the loop's type."""
         if isinstance(node, Const):
@@ -174,15 +178,20 @@ class Scope:
         """A row-sized value by name."""
         return constant(node.value) if isinstance(node, Const) else self.names[node]
 
-    def vectors_for(self, roots: Iterable[Node]) -> list[Node]:
-        """The vector values that ``roots`` are computed from inside one loop, in order."""
+    def vectors_for(self, roots: Iterable[Node], known: Collection[Node] = ()) -> list[Node]:
+        """The vector values that ``roots`` are computed from inside one loop, in order.
+
+        Of those that are ``known`` no operands are needed.
+        """
         # A vector that is only reduced belongs to an earlier loop: the walk stops at row-sized values.
         reached: set[Node] = set()
         stack = [root for root in roots if self.is_vector(root)]
         while stack:
             node = stack.pop()
-            if node not in reached:
-                reached.add(node)
+            if node in reached:
+                continue
+            reached.add(node)
+            if node not in known:
                 stack.extend(operand for operand in operands(node) if self.is_vector(operand))
         return [node for node in topological(roots) if node in reached]
 

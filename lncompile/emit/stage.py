@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from lncompile.dtypes import TABLE
 from lncompile.emit.context import Context
 from lncompile.emit.elements import Elements
 from lncompile.emit.loops import Row, looped, stored
 from lncompile.emit.nest import as_python
+from lncompile.emit.remembered import MOST_BYTES, remembered
 from lncompile.emit.scope import Width
-from lncompile.emit.statistics import statistics
+from lncompile.emit.statistics import levels_of, statistics
 from lncompile.emit.streaming import Streaming
 from lncompile.emit.sums import Sums
 from lncompile.emit.templates import fill
@@ -51,8 +53,10 @@ class StageKernel:
         once = [node for node in nodes if not node.axes & rows and node not in reduced]
         each = [node for node in nodes if node.axes & rows or node in reduced]
         fast = self.context.row_of(self.context.schedule.statistics_lanes)
-        parts = self.context.nest.part_pointers()
-        before = [*parts, *self._reads(once, fast), *statistics(fast, once)]
+        elements = self.context.row_of(self.context.schedule.element_lanes)
+        memory, fast.remembered = self._remembered(each, fast, elements.width.lanes)
+        before = [*self.context.nest.part_pointers(), *memory]
+        before += [*self._reads(once, fast), *statistics(fast, once)]
         saved = [out for out in self.context.program.outputs if out.role == "saved"]
         if saved:
             before.append(f"keep = is_given({saved[0].name})")
@@ -67,6 +71,30 @@ class StageKernel:
         if not self.context.nest.counts:
             return fill("cpu/units.py", "only_unit", holes)
         return fill("cpu/units.py", "units", holes, UNIT=unit)
+
+    def _remembered(
+        self, nodes: list[Node], row: Row, element_lanes: int
+    ) -> tuple[list[str], frozenset[Node]]:
+        """What a row remembers from one loop over it to the next, and the lines that make memory for it."""
+        loops, length = self.context.loops, row.length
+        alone = (
+            loops.vector is not None and not loops.across and loops.group == 1 and not self.context.nest.steps
+        )
+        if not alone or not isinstance(length, int):
+            return [], frozenset()
+        levels = levels_of(nodes)
+        passes: dict[int, list[Node]] = {}
+        for node in nodes:
+            if isinstance(node, Reduce):
+                passes.setdefault(levels[node], []).append(node.operand)
+        written = [self.context.contribution(out) for out in self.context.element_outputs]
+        # Vectors are stored and loaded whole.
+        numbers = length + max(row.width.lanes, element_lanes)
+        most = MOST_BYTES // (numbers * TABLE[row.width.dtype].itemsize)
+        found = remembered(self.context.scope, [*(passes[level] for level in sorted(passes)), written], most)
+        make = {"float32": "f32_memory", "float64": "f64_memory"}[row.width.dtype]
+        names = sorted(map(self.context.scope.memory_name, found))
+        return [f"{name} = {make}({numbers})" for name in names], found
 
     def _tile(self) -> list[str]:
         vector = self.context.nest.vector
@@ -139,7 +167,9 @@ class StageKernel:
         )
         across = self.context.loops.across
         wide = Width("float64", self.context.loops.lanes if across else careful_lanes, "_wide")
-        careful = replace(fast, width=wide, careful=True, conditions=[], narrowed=set())
+        careful = replace(
+            fast, width=wide, careful=True, conditions=[], narrowed=set(), remembered=frozenset(), known=set()
+        )
         mixed = replace(careful, ordinary_row=elements) if across else careful
         holes |= {
             "statistics": [*lines, f"ordinary = {fast.ordinary}"],

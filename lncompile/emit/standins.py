@@ -29,7 +29,9 @@ __all__ = [
     "erf",
     "everywhere",
     "exp",
+    "f32_memory",
     "f32x",
+    "f64_memory",
     "f64x",
     "fence",
     "first",
@@ -194,6 +196,16 @@ def is_given(p: Pointer) -> bool:
 def everywhere(condition: Any) -> bool:
     """Whether all lanes are true."""
     return bool(np.all(condition))
+
+
+def f32_memory(length: int) -> Pointer:
+    """Scratch memory for ``length`` float32 numbers."""
+    return Pointer(np.empty(length, np.float32))
+
+
+def f64_memory(length: int) -> Pointer:
+    """Scratch memory for ``length`` float64 numbers."""
+    return Pointer(np.empty(length))
 
 
 def f32x(value: float, lanes: int) -> Array:

@@ -44,6 +44,7 @@ def _phase(row: Row, reductions: list[Reduce]) -> list[str]:
     groups = moments.grouped(reductions)
     plain = [reduction for reduction in reductions if reduction.op not in MOMENTS]
     values = [reduction.operand for reduction in reductions]
+    stored = [node for node in row.vectors_for(values) if node in row.remembered - row.known]
 
     def step(left: Left) -> list[str]:
         lines = row.vectors(values, row.width, left)
@@ -51,6 +52,10 @@ def _phase(row: Row, reductions: list[Reduce]) -> list[str]:
             lines.append(_accumulated(row, reduction, left))
         for group in groups:
             lines += moments.step(row, group, left)
+        for node in stored:
+            # Whole vectors: the memory has room past the end of the row.
+            name = row.scope.vector_name(node, row.width)
+            lines.append(f"store({row.scope.memory_name(node)}, i, {name})")
         return lines
 
     lines = row.narrow(values)
@@ -64,6 +69,7 @@ def _phase(row: Row, reductions: list[Reduce]) -> list[str]:
         else:
             sums.append(_lanes(row, reduction))
     lines += row.summing_loop(values, sums, step)
+    row.known.update(stored)
     for group in groups:
         lines += moments.results(row, group)
     for reduction in plain:
