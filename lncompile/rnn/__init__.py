@@ -1,6 +1,6 @@
 """The recurrent cells of the layer normalization paper (arXiv 1607.06450), forward and back through time.
 
-Between the matrix products, which are NumPy's, a step is one compiled kernel each way::
+Between the matrix products, which are NumPy's or CuPy's, a step is one compiled kernel each way::
 
     from lncompile.rnn import LNLSTM
 

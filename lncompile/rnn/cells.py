@@ -17,10 +17,7 @@ import numpy as np
 
 from lncompile.errors import LncTypeError, LncValueError
 from lncompile.rnn import equations
-from lncompile.rnn.checks import checked, checked_size, described
-
-Array = np.ndarray[Any, np.dtype[Any]]
-Step = tuple[Any, tuple[Array, ...]]
+from lncompile.rnn.checks import Array, checked, checked_size, described, device_of, library_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,8 @@ class Cell:
             raise LncTypeError(f"dtype: expected 'float32' or 'float64'; got {self.dtype.name!r}")
         rng = np.random.default_rng(seed)
         bound = self.hidden_size**-0.5
-        #: The parameters by name; writing into the arrays changes the cell.
+        #: The parameters by name; writing into the arrays changes the cell. To run on a GPU, they have to be
+        #: CuPy's: ``cell.params = {name: cupy.asarray(array) for name, array in cell.params.items()}``.
         self.params: dict[str, Array] = {
             name: rng.uniform(-bound, bound, shape).astype(self.dtype)
             if len(shape) == 2
@@ -92,7 +90,7 @@ class Cell:
         """Run over a sequence.
 
         Args:
-            xs: [T, B, I].
+            xs: [T, B, I], of NumPy or CuPy as the parameters are.
             state: before the first step: h [B, H], for the LSTM a pair (h, c) of those; None is zeros.
 
         Returns:
@@ -102,13 +100,21 @@ class Cell:
         Raises:
             LncError: an array or a parameter has another shape or dtype.
         """
-        checked("xs", xs, ("T", "B", self.input_size), self.dtype)
+        library = library_of("xs", xs)
+        checked("xs", xs, ("T", "B", self.input_size), self.dtype, library)
+        params = self._checked_params(library)
+        with device_of(xs):
+            states = self._initial(state, xs.shape[1], library)
+            return self._run(xs, states, params, library)
+
+    def _run(
+        self, xs: Array, states: dict[str, Array], params: dict[str, Array], library: Any
+    ) -> tuple[Array, Context]:
+        """The forward on checked arrays of ``library``."""
         steps, batch, _ = xs.shape
-        params = self._checked_params()
         structure, hidden = self.structure, self.hidden_size
-        states = self._initial(state, batch)
-        hs = np.empty((steps, batch, hidden), self.dtype)
-        before = np.empty_like(hs)
+        hs = library.empty((steps, batch, hidden), self.dtype)
+        before = library.empty_like(hs)
         products = {
             name: (xs.reshape(steps * batch, self.input_size) @ params[name]).reshape(
                 steps, *self._wide(batch, gates)
@@ -152,19 +158,26 @@ class Cell:
             raise LncTypeError(
                 f"ctx: expected the context of a forward of this {type(self).__name__}; got {described(ctx)}"
             )
+        library = library_of("xs", ctx.xs)
+        checked("dhs", dhs, ctx.before.shape, self.dtype, library)
+        with device_of(ctx.xs):
+            return self._run_back(dhs, ctx, library)
+
+    def _run_back(self, dhs: Array, ctx: Context, library: Any) -> tuple[dict[str, Array], Array]:
+        """The backward on checked arrays of ``library``."""
         steps, batch, _ = ctx.before.shape
-        checked("dhs", dhs, (steps, batch, self.hidden_size), self.dtype)
         structure = self.structure
         products = {
-            name: np.empty((steps, *self._wide(batch, gates)), self.dtype)
+            name: library.empty((steps, *self._wide(batch, gates)), self.dtype)
             for name, gates in (*structure.recurrent.items(), *structure.entering.items())
         }
         # In float64, so that the sums over long sequences do not lose what the kernels kept.
         vectors = {
-            name: np.zeros(array.shape)
+            name: library.zeros(array.shape)
             for name, array in zip(structure.vectors, self._vectors(self.params), strict=True)
         }
-        dstates = {name: np.zeros((batch, self.hidden_size), self.dtype) for name in structure.states}
+        zeros = library.zeros((batch, self.hidden_size), self.dtype)
+        dstates: dict[str, Array] = dict.fromkeys(structure.states, zeros)
         for t in reversed(range(steps)):
             dstates["h"] = dstates["h"] + dhs[t]
             incoming = tuple(dstates.values())
@@ -172,7 +185,7 @@ class Cell:
             named = iter(gradients)
             for product in products.values():
                 product[t] = next(named)
-            dstates = dict.fromkeys(structure.states, np.zeros((), self.dtype)) | {
+            dstates = dict.fromkeys(structure.states, zeros) | {
                 name: next(named) for name in structure.carried
             }
             for total in vectors.values():
@@ -180,19 +193,19 @@ class Cell:
             for name in structure.recurrent:
                 weight = ctx.weights[name]
                 dstates["h"] = dstates["h"] + products[name][t].reshape(batch, weight.shape[1]) @ weight.T
-        return self._gradients(ctx, products, vectors)
+        return self._gradients(ctx, products, vectors, library)
 
     def _gradients(
-        self, ctx: Context, products: dict[str, Array], vectors: dict[str, Array]
+        self, ctx: Context, products: dict[str, Array], vectors: dict[str, Array], library: Any
     ) -> tuple[dict[str, Array], Array]:
         """Those of parameters and inputs from those of all products and vectors."""
         rows = ctx.xs.shape[0] * ctx.xs.shape[1]
         flat = {name: product.reshape(rows, ctx.weights[name].shape[1]) for name, product in products.items()}
-        factors = dict.fromkeys(self.structure.recurrent, ctx.before)
+        factors: dict[str, Array] = dict.fromkeys(self.structure.recurrent, ctx.before)
         factors |= dict.fromkeys(self.structure.entering, ctx.xs)
         found = {name: f.reshape(rows, f.shape[-1]).T @ flat[name] for name, f in factors.items()}
         found |= {name: total.reshape(-1).astype(self.dtype) for name, total in vectors.items()}
-        dxs: Array = np.zeros((rows, self.input_size), self.dtype)
+        dxs = library.zeros((rows, self.input_size), self.dtype)
         for name in self.structure.entering:
             dxs += flat[name] @ ctx.weights[name].T
         return {name: found[name] for name in self.params}, dxs.reshape(ctx.xs.shape)
@@ -206,25 +219,25 @@ class Cell:
             shapes[recurrent] = (hidden, structure.recurrent[recurrent] * hidden)
         return shapes | {name: (gates * hidden,) for name, gates in structure.vectors.items()}
 
-    def _checked_params(self) -> dict[str, Array]:
+    def _checked_params(self, library: Any) -> dict[str, Array]:
         shapes = self._shapes()
         if self.params.keys() != shapes.keys():
             raise LncValueError(f"params: expected {', '.join(shapes)}; got {', '.join(self.params)}")
         return {
-            name: checked(f"params[{name!r}]", self.params[name], shape, self.dtype)
+            name: checked(f"params[{name!r}]", self.params[name], shape, self.dtype, library)
             for name, shape in shapes.items()
         }
 
-    def _initial(self, state: Any, batch: int) -> dict[str, Array]:
+    def _initial(self, state: Any, batch: int, library: Any) -> dict[str, Array]:
         names, shape = self.structure.states, (batch, self.hidden_size)
         if state is None:
-            return {name: np.zeros(shape, self.dtype) for name in names}
+            return {name: library.zeros(shape, self.dtype) for name in names}
         given = (state,) if len(names) == 1 else state
         if not isinstance(given, tuple | list) or len(given) != len(names):
             raise LncTypeError(f"state: expected a pair ({', '.join(names)}); got {described(state)}")
         several = len(names) > 1
         return {
-            name: checked(f"state, its {name}" if several else "state", array, shape, self.dtype)
+            name: checked(f"state, its {name}" if several else "state", array, shape, self.dtype, library)
             for name, array in zip(names, given, strict=True)
         }
 

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from lncompile.errors import LncTypeError, LncValueError
 
-Array = np.ndarray[Any, np.dtype[Any]]
+#: An array of NumPy's or of CuPy's.
+Array: TypeAlias = Any
 
 
-def checked(name: str, array: object, shape: tuple[int | str, ...], dtype: np.dtype[Any]) -> Array:
-    """``array``, if it is one of NumPy of this dtype and shape, in which a name stands for any size."""
-    if not isinstance(array, np.ndarray):
-        raise LncTypeError(f"{name}: expected an array of NumPy; got {described(array)}")
+def library_of(name: str, array: object) -> Any:
+    """The module that ``array`` is one of: NumPy or CuPy."""
+    cupy = sys.modules.get("cupy")
+    for library in (np, cupy) if cupy else (np,):
+        if isinstance(array, library.ndarray):
+            return library
+    raise LncTypeError(f"{name}: expected an array of NumPy or CuPy; got {described(array)}")
+
+
+def device_of(array: Array) -> AbstractContextManager[Any]:
+    """Makes the device of an array of CuPy's the current one."""
+    device: AbstractContextManager[Any] = nullcontext() if isinstance(array, np.ndarray) else array.device
+    return device
+
+
+def checked(
+    name: str, array: Array, shape: tuple[int | str, ...], dtype: np.dtype[Any], library: Any
+) -> Array:
+    """``array``, if it is one of ``library`` of this dtype and shape, in which a name stands for any size."""
+    if not isinstance(array, library.ndarray):
+        kind = "NumPy" if library is np else "CuPy"
+        raise LncTypeError(f"{name}: expected an array of {kind}, like xs; got {described(array)}")
     if array.dtype != dtype:
         raise LncTypeError(f"{name}: expected the cell's dtype, {dtype}; got {array.dtype}")
     fits = array.ndim == len(shape) and all(
@@ -37,6 +58,6 @@ def checked_size(name: str, size: object) -> int:
 
 def described(value: object) -> str:
     """What a value is, in an error."""
-    if isinstance(value, np.ndarray):
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"an array {value.dtype}{list(value.shape)}"
     return repr(value) if isinstance(value, int | float | str | None) else type(value).__name__
