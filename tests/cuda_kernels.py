@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -42,7 +43,8 @@ def cuda_compilation_of(
 ) -> CudaCompilation:
     """The way of ``norm`` to CUDA."""
     other = compilation_of(norm, sizes, dtype, **options)
-    return CudaCompilation(other.program, find(target), other.request)
+    request = replace(other.request, header=(*other.request.header[:-1], f"target {target}"))
+    return CudaCompilation(other.program, find(target), request)
 
 
 def results_of(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cuda_kernels import cuda_compilation_of
 from helpers import compilation_of
 
 import lncompile as lnc
@@ -22,13 +23,16 @@ KERNELS: dict[str, tuple[Any, int, str, str]] = {
     "layer_norm_13_float64.py": (lnc.layer_norm, 13, "float64", "cpu:x86-64-v3"),
     "rms_norm_1024_float32.py": (lnc.rms_norm, 1024, "float32", "cpu:x86-64-v3"),
     "rms_norm_13_float64.py": (lnc.rms_norm, 13, "float64", "cpu:x86-64-v3"),
+    "layer_norm_1024_bfloat16_cuda.py": (lnc.layer_norm, 1024, "bfloat16", "cuda:sm_90"),
+    "rms_norm_33_float32_cuda.py": (lnc.rms_norm, 33, "float32", "cuda:sm_90"),
 }
 
 
 @pytest.mark.parametrize("file", KERNELS)
 def test_emitted_source_is_what_it_was(file: str, update_golden: bool) -> None:
     norm, features, dtype, target = KERNELS[file]
-    source = compilation_of(norm, {"d": features}, dtype, target=target).lowered.source
+    compilation = cuda_compilation_of if target.startswith("cuda") else compilation_of
+    source = compilation(norm, {"d": features}, dtype, target=target).lowered.source
     path = DIRECTORY / file
     if update_golden:
         path.write_text(source, encoding="utf-8")

@@ -7,30 +7,18 @@ from functools import cached_property
 
 from lncompile.emit.loops import Left, Row, stored
 from lncompile.emit.nest import AxisNames, Nest
+from lncompile.emit.outputs import StageOutputs
 from lncompile.emit.scope import Scope, Width
-from lncompile.ir import Input, Node, Output, Program, Reduce
-from lncompile.passes.loops import Loops
-from lncompile.passes.stages import Stage
+from lncompile.ir import Input, Output
 from lncompile.schedule.cpu import Schedule, fitting
 
 
 @dataclass(frozen=True)
-class Context:
+class Context(StageOutputs):
     """A stage of a phase, the phase's size variables, and the schedule."""
 
-    stage: Stage
     axis_names: AxisNames
     schedule: Schedule
-
-    @property
-    def program(self) -> Program:
-        """What the kernel computes."""
-        return self.stage.program
-
-    @property
-    def loops(self) -> Loops:
-        """How it goes over its axes."""
-        return self.stage.loops
 
     @cached_property
     def nest(self) -> Nest:
@@ -49,16 +37,6 @@ class Context:
         pivot = min(self.schedule.pivot_lanes, 1 << max(size or 1, 1).bit_length() - 1)
         width = Width(self.program.compute, lanes)
         return Row(self.scope, self.nest, width, pivot, self.schedule.steps_to_total)
-
-    @cached_property
-    def element_outputs(self) -> list[Output]:
-        """Outputs that the loop over elements writes or adds to."""
-        inside = self.loops.inside
-        return [
-            out
-            for out in self.program.outputs
-            if set(out.dims) & inside or (self.contribution(out).axes & inside and self.is_partial(out.value))
-        ]
 
     @property
     def row_outputs(self) -> list[Output]:
@@ -82,15 +60,6 @@ class Context:
     def in_blocks(self, out: Output) -> bool:
         """Whether a sum is kept over a block of rows, not over one row."""
         return any(name not in self.loops.domain for name in out.dims)
-
-    def is_partial(self, node: Node) -> bool:
-        """Whether a node is a reduction that later stages finish."""
-        return isinstance(node, Reduce) and node.over != self.loops.inside
-
-    def contribution(self, out: Output) -> Node:
-        """What an element or a row contributes to an output."""
-        value = out.value
-        return value.operand if isinstance(value, Reduce) and self.is_partial(value) else value
 
     def differs_in_group(self, array: Input | Output) -> bool:
         """Whether rows of a group have different parts of an array."""

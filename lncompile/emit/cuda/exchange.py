@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lncompile.emit.cuda.conditional import only_if
 from lncompile.emit.cuda.team import WARP, Team
 from lncompile.emit.scope import Width
 from lncompile.emit.templates import fill
@@ -56,8 +57,7 @@ class Exchange:
                 f"{name} = {_OF_WARP[op]}({name}, {warps})",
             ]
         condition = f"remainder(member, {WARP}) == 0"
-        first = fill("cuda/rows.py", "only_if", {"then": put}, CONDITION=condition)
-        return fill("cuda/rows.py", "meeting", {"put": first, "get": get})
+        return fill("cuda/rows.py", "meeting", {"put": only_if([condition], put), "get": get})
 
     def _of_columns(self, names: list[tuple[str, str]], width: Width, team: Team) -> list[str]:
         """Neighbouring threads have neighbouring columns; every member adds up all, in the same order."""

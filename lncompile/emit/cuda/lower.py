@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lncompile.emit.cuda.context import Context
 from lncompile.emit.cuda.launches import Blocks, Kernel, Launches
 from lncompile.emit.cuda.nest import LaunchNames, TeamNest
 from lncompile.emit.cuda.stage import TeamKernel
@@ -84,23 +85,25 @@ class _PhaseEmitter:
 
     def emit(self, bodies: list[str], functions: list[Function]) -> Launches:
         """Add the kernels' texts and functions; what is launched."""
-        kernels = [TeamKernel(stage, self.names, self._schedule) for stage in self._stages]
-        for kernel in kernels:
-            self._count_blocks(kernel)
+        contexts = [Context(stage, self.names, self._schedule) for stage in self._stages]
+        for context in contexts:
+            self._count_blocks(context)
             self.workspaces += [
-                self._workspace(kernel.nest, out) for out in kernel.program.outputs if out.role == "workspace"
+                self._workspace(context.nest, out)
+                for out in context.program.outputs
+                if out.role == "workspace"
             ]
         numbers = (*self.names.sizes, *(n for b in self._blocks.values() for n in (b.name, b.per)))
         launched = []
-        for index, kernel in enumerate(kernels):
+        for index, context in enumerate(contexts):
             name = self._stem if index == 0 else f"{self._stem}_{index + 1}"
-            arrays = {array.array: array.dtype for array in kernel.program.arrays}
-            bodies.append(function_text(name, arrays, numbers, kernel.lines()))
-            team = kernel.team
+            arrays = {array.array: array.dtype for array in context.program.arrays}
+            bodies.append(function_text(name, arrays, numbers, TeamKernel(context).lines()))
+            team = context.team
             functions.append(Function(name, tuple(arrays.values()), len(numbers), team.block))
             launched.append(
                 Kernel(
-                    name, tuple(arrays), numbers, kernel.nest.units, team.threads, team.teams, kernel.shared
+                    name, tuple(arrays), numbers, context.nest.units, team.threads, team.teams, context.shared
                 )
             )
         return Launches(tuple(launched), tuple(self._blocks.values()))
@@ -109,12 +112,12 @@ class _PhaseEmitter:
         size = nest.positions(out.dims)
         return Buffer(out.name, "workspace", out.dtype, (size,))
 
-    def _count_blocks(self, kernel: TeamKernel) -> None:
-        """Note the number of blocks that a launch of this kernel chooses, if no earlier one does."""
-        block = kernel.stage.block_axis
+    def _count_blocks(self, context: Context) -> None:
+        """Note the number of blocks that a launch of this stage chooses, if no earlier one does."""
+        block = context.stage.block_axis
         if block is None:
             return
-        axis, nest, team = kernel.nest.axes[block], kernel.nest, kernel.team
+        axis, nest, team = context.nest.axes[block], context.nest, context.team
         name = self.names.count(axis)
         others = product(["1", *(size for index, size in nest.counts if index != nest.block_index)])
         resident = max(1, self._schedule.threads_resident // team.threads)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from lncompile.emit.cuda.conditional import only_if
 from lncompile.emit.cuda.exchange import Exchange
 from lncompile.emit.cuda.nest import TeamNest
 from lncompile.emit.cuda.scope import TeamScope
@@ -213,7 +214,7 @@ class TeamRow:
             for part in self.parts():
                 made = self._done(roots, work, part)
                 if work.apart and part.condition and made:
-                    made = fill("cuda/rows.py", "only_if", {"then": made}, CONDITION=part.condition)
+                    made = only_if([part.condition], made)
                 lines += made
             return lines
         inputs = [n for n in self.scope.vectors_for(roots) if isinstance(n, Input) and not n.at_start]
