@@ -21,7 +21,8 @@ from time import perf_counter
 import lncompile as lnc
 from lncompile.aot import directory
 from lncompile.aot.build import build
-from lncompile.aot.workers import compiled, import_compiler
+from lncompile.aot.cpu.product import import_compiler
+from lncompile.aot.workers import compiled
 from lncompile.cli.request import Request
 
 LEVELS = ("cpu:x86-64-v2", "cpu:x86-64-v3", "cpu:x86-64-v4")

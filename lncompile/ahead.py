@@ -56,17 +56,17 @@ def compile(
     ``dtype`` is one dtype for all arguments or a mapping by argument name, in which None leaves an optional
     argument out and those not mentioned have the first argument's; ``out_dtype`` is that of the outputs, else
     the first argument's. ``options`` are the equation's constants and the sizes of split axes. Batch sizes in
-    ``shape`` do not matter. ``target``: ``cpu`` is this machine,
-    ``cuda`` the current device.
+    ``shape`` do not matter. ``target``: ``cpu`` is this machine, ``cuda`` the current device.
 
     Raises ``LncError`` naming what does not fit. Kernels for another CPU can be inspected (``stages``) and
     saved, not called. Those for CUDA are made without a device; ``launches`` and ``buffers`` tell what they
-    launch, and saved they are files ending in ``.cubin``.
+    launch for ``shape``, and what they save has the same code in files ending in ``.cubin``.
     """
     dispatcher = dispatcher_of(norm)
     special, sizes = requested(dispatcher, shape, dtype, target, out_dtype, options)
     kernel = dispatcher.compiled(special)
-    fixed = Fixed(dispatcher.equation, dispatcher.signature, [Candidate(special, lambda: kernel)])
+    candidate = Candidate(special._replace(target=kernel.target), lambda: kernel)
+    fixed = Fixed(dispatcher.equation, dispatcher.signature, [candidate])
     call = wrapped(fixed)
     call.__doc__ = dispatcher.equation.function.__doc__
     call.stages, call.target, call.interface = kernel.stages, kernel.target, kernel.interface
@@ -76,13 +76,11 @@ def compile(
         assert isinstance(kernel, DeviceKernel), "a kernel for CUDA is one for a device"
         whole = tuple(map(operator.index, shape))
         call.launches, call.buffers = kernel.launches(whole), kernel.buffers(whole)
-        call.save = kernel.save
-        return call  # type: ignore[no-any-return]
 
     def save(directory: str | os.PathLike[str]) -> None:
         from lncompile.aot.save import save  # compiles
 
-        save(dispatcher, special, sizes, kernel.target, directory)
+        save(dispatcher, special, sizes, kernel, directory)
 
     call.save = save
     return call  # type: ignore[no-any-return]

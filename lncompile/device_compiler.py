@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from lncompile import __version__, interface
 from lncompile.backends.cuda.packed import Code, packed
 from lncompile.backends.cuda.target import CudaTarget
 from lncompile.cache import Artifact
 from lncompile.emit.cuda import launches
-from lncompile.emit.cuda.lower import LoweredCuda, lower_cuda
+from lncompile.emit.cuda.lower import Function, LoweredCuda, lower_cuda
 from lncompile.emit.lower import Request
 from lncompile.errors import LncValueError
 from lncompile.interrupts import interrupts_held
@@ -68,20 +69,34 @@ class CudaCompilation:
     @cached_property
     def codes(self) -> tuple[Code, ...]:
         """The code of every kernel."""
+        return tuple(map(self.code, self.lowered.functions))
+
+    def code(self, function: Function) -> Code:
+        """The code of one kernel, compiled anew; ``LncError`` where the compiler is not installed."""
+        self.import_compiler()
+        from lncompile.backends.cuda.frontend import ptx_of
+        from lncompile.backends.cuda.link import link
+
+        ptx = ptx_of(self._functions, function, self.target)
+        made = link(ptx, self.target)
+        return Code(function.name, ptx, made.cubin, made.registers, made.shared)
+
+    @cached_property
+    def _functions(self) -> dict[str, Any]:
+        from lncompile.backends.cuda.frontend import executed
+
+        return executed(self.lowered.source)
+
+    def import_compiler(self) -> None:
+        """Import what makes the code; ``LncError`` naming the extra to install where it is not there."""
         try:
             with interrupts_held():
-                from lncompile.backends.cuda.frontend import executed, ptx_of
-                from lncompile.backends.cuda.link import link
+                from lncompile.backends.cuda import frontend, link  # noqa: F401
         except ImportError as error:
             raise LncValueError(
-                f"target: {self.target.name} needs the extra cuda12 or cuda13 of lncompile; {error}"
+                f"target: {self.target.name} needs a compiler that is not installed; "
+                f"pip install 'lncompile[cuda13]', or [cuda12], brings it ({error})"
             ) from error
-        namespace = executed(self.lowered.source)
-        codes = []
-        for function in self.lowered.functions:
-            ptx = ptx_of(namespace, function, self.target)
-            codes.append(Code(function.name, ptx, link(ptx, self.target).cubin))
-        return tuple(codes)
 
     def artifact(self) -> Artifact:
         """Compile; also writes every stage but SASS to ``LNCOMPILE_DUMP`` where that is set."""

@@ -5,7 +5,6 @@ Nothing of the compiler is imported here, so that a cached kernel is called with
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -14,7 +13,7 @@ from lncompile import interface
 from lncompile.arrays import described as described_value
 from lncompile.backends.cpu.calls import may_coincide
 from lncompile.backends.cuda import described, device
-from lncompile.backends.cuda.packed import unpacked
+from lncompile.backends.cuda.packed import Code, unpacked
 from lncompile.backends.cuda.target import CudaTarget, serving
 from lncompile.buffers import batch_sizes, shape_of, with_role
 from lncompile.device_runner import PhaseRunner
@@ -83,12 +82,10 @@ class DeviceKernel:
             found = described.arrays(runner.phase, plan, axes) | found
         return dict(sorted(found.items(), key=lambda item: _ROLES.index(item[1].role)))
 
-    def save(self, directory: str | os.PathLike[str]) -> None:
-        """Write every kernel's machine code to ``directory``, as ``ENTRY.cubin``."""
-        os.makedirs(directory, exist_ok=True)
-        for code in self._codes.values():
-            with open(os.path.join(directory, f"{code.entry}.cubin"), "wb") as file:
-                file.write(code.cubin)
+    @property
+    def codes(self) -> tuple[Code, ...]:
+        """The code of every kernel, those of the forward first."""
+        return tuple(self._codes.values())
 
     # The ways to call a kernel
 

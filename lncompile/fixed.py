@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from lncompile import arrays as arr
 from lncompile import axes as ax
+from lncompile.backends.cuda.target import is_cuda
 from lncompile.equation import Equation
 from lncompile.errors import LncError, LncTypeError, LncValueError
-from lncompile.kernel import Signature
+from lncompile.kernel import Signature, target_of
 from lncompile.norm import Dispatcher
 from lncompile.specialize import Specialization, compiling
 
@@ -56,8 +57,9 @@ class Fixed(Dispatcher):
         for name in options:
             raise LncTypeError(f"{name}: a compiled kernel takes arrays alone; its constants are compiled in")
         arrays = self.signature.checked(values)
+        candidates = self._for_place_of(arrays)
         errors: list[LncError] = []
-        for candidate in self._candidates:
+        for candidate in candidates:
             try:
                 self._check_dtypes(candidate.special, arrays)
                 self._check_sizes(candidate.special, arrays)
@@ -69,6 +71,23 @@ class Fixed(Dispatcher):
             raise errors[0]
         reasons = "; ".join(dict.fromkeys(str(error) for error in errors))
         raise LncValueError(f"{self.equation.name}: none of the {len(errors)} kernels fits: {reasons}")
+
+    def _for_place_of(self, arrays: Sequence[arr.Array | None]) -> list[Candidate]:
+        """The kernels for where the arrays are: NumPy's memory, or devices of one architecture."""
+        target = target_of(arrays)
+        found = [
+            c
+            for c in self._candidates
+            if (c.special.target if is_cuda(c.special.target) else "cpu") == target
+        ]
+        if found:
+            return found
+        built = ", ".join(dict.fromkeys(candidate.special.target for candidate in self._candidates))
+        came = f"one on a device that runs {target}" if is_cuda(target) else "one of NumPy's"
+        first = self.signature.arguments[0]
+        raise LncTypeError(
+            f"{first}: expected an array for kernels that were compiled for {built}; got {came}"
+        )
 
     def _check_dtypes(self, special: Specialization, arrays: Sequence[arr.Array | None]) -> None:
         dtypes = dict(special.dtypes)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lncompile.arrays import Array
     from lncompile.compiler import Compilation
     from lncompile.device_compiler import CudaCompilation
-    from lncompile.device_kernel import AnyKernel, DeviceKernel
+    from lncompile.device_kernel import AnyKernel
     from lncompile.emit.lower import Request
     from lncompile.ir import Program
 
@@ -44,7 +44,7 @@ class Prebuilt(Protocol):
         signature: Signature,
         special: Specialization,
         program: Callable[[], Program],
-    ) -> Kernel | None:
+    ) -> AnyKernel | None:
         """The kernel of a specialization."""
 
 
@@ -159,10 +159,9 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
         from lncompile.empty import empty_kernel
 
         return empty_kernel(signature, compilation(equation, special, program()), stages)
-    for find_prebuilt in prebuilt:
-        found = find_prebuilt(equation, signature, special, program)
-        if found is not None:
-            return found
+    found = _prebuilt(equation, signature, special, program)
+    if found is not None:
+        return found
     spec = spec_of(equation, special, program)
     schedule = tunings.schedule_for(spec)
     entry = None if schedule is None else cache.lookup(cache.key_of({**spec, "schedule": schedule}))
@@ -177,6 +176,14 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
             signature, offered, target.name, entry.meta["returns_tuple"], elsewhere, elsewhere, stages
         )
     return kernel.load(signature, entry.open_library(ctypes.CDLL), entry.meta, stages)
+
+
+def _prebuilt(
+    equation: Equation, signature: Signature, special: Specialization, program: Callable[[], Program]
+) -> AnyKernel | None:
+    """What was built ahead of time for a specialization."""
+    found = (finder(equation, signature, special, program) for finder in prebuilt)
+    return next((kernel for kernel in found if kernel is not None), None)
 
 
 def traced(equation: Equation, special: Specialization) -> Program:
@@ -203,6 +210,14 @@ def compilation(
     target = find(special.target)
     request = _request(equation, special, target.name)
     return Compilation(program, target, request, None if schedule is None else Schedule.from_json(schedule))
+
+
+def device_compilation(equation: Equation, special: Specialization, program: Program) -> CudaCompilation:
+    """The way of a specialization to CUDA, from its program on."""
+    from lncompile.device_compiler import CudaCompilation
+
+    target = find_cuda(special.target)
+    return CudaCompilation(program, target, _request(equation, special, target.name))
 
 
 def _request(equation: Equation, special: Specialization, target: str) -> Request:
@@ -289,27 +304,25 @@ def _is_schedule(value: Mapping[str, int]) -> bool:
     return True
 
 
-def _build_for_device(equation: Equation, signature: Signature, special: Specialization) -> DeviceKernel:
+def _build_for_device(equation: Equation, signature: Signature, special: Specialization) -> AnyKernel:
     """The same for CUDA: code for an architecture, made without a device."""
     from lncompile.device_kernel import DeviceKernel
 
     target = find_cuda(special.target)
     if 0 in dict(special.sizes).values():
         raise LncValueError(f"{signature.arguments[0]}: expected at least one feature on a device; got none")
+    special = special._replace(target=target.name)
     program = memoized(lambda: traced(equation, special))
-
-    @memoized
-    def compiled() -> CudaCompilation:
-        from lncompile.device_compiler import CudaCompilation
-
-        return CudaCompilation(program(), target, _request(equation, special, target.name))
-
+    compiled = memoized(lambda: device_compilation(equation, special, program()))
+    found = _prebuilt(equation, signature, special, program)
+    if found is not None:
+        return found
     stages = LazyStages(tuple(interface.CUDA_STAGES), lambda name: compiled().stages()[name]())
     spec = {
         **_identity(equation, special, program),
         **_form(equation, special),
         "target": list(target),
-        "versions": versions() | _versions_of(*_CUDA),
+        "versions": versions() | device_versions(),
     }
     entry = cache.fetch(spec, lambda: compiled().artifact())
     return DeviceKernel(signature, entry.library, entry.meta, stages, target)
@@ -407,8 +420,9 @@ def overrides(norm: str) -> Mapping[str, str]:
     return override_digest(norm)
 
 
-#: What makes the code of a device, beside what makes any.
-_CUDA = ("numba_cuda", "nvidia_nvvm", "nvidia_nvjitlink", "cuda_core")
+def device_versions() -> dict[str, str]:
+    """Versions of what makes the code of a device, beside what makes any."""
+    return _versions_of("numba_cuda", "nvidia_nvvm", "nvidia_nvjitlink", "cuda_core")
 
 
 def versions() -> dict[str, str]:

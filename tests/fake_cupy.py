@@ -58,10 +58,23 @@ def on_device(array: Any, device: int = 0) -> Array:
     return Array(made, device)
 
 
+class Entry(str):
+    """The name of a kernel that was loaded, and the code that it was loaded from."""
+
+    cubin: bytes
+
+
+def _entry(name: str, cubin: bytes) -> Entry:
+    entry = Entry(name)
+    entry.cubin = cubin
+    return entry
+
+
 class Device:
     """Records what it was asked, in place of a driver.
 
     Attributes:
+        capability: what all devices say of themselves, as CuPy writes it.
         launched: entry, stream, grid and arguments of each launch so far.
         allocated: the sizes of workspaces so far.
         current: the number of the device that is current.
@@ -69,6 +82,7 @@ class Device:
     """
 
     def __init__(self) -> None:
+        self.capability = "90"
         self.launched: list[SimpleNamespace] = []
         self.allocated: list[int] = []
         self.current = 0
@@ -82,9 +96,8 @@ def installed(patch: pytest.MonkeyPatch) -> Iterator[Device]:
     device = Device()
 
     class Using:
-        compute_capability = "90"
-
         def __init__(self, number: int | None = None) -> None:
+            self.compute_capability = device.capability
             self.attributes = {"MultiProcessorCount": 4}
             self.id = device.current if number is None else number
 
@@ -100,7 +113,7 @@ def installed(patch: pytest.MonkeyPatch) -> Iterator[Device]:
         device.memories.append(memory)
         return SimpleNamespace(ptr=memory.data.ptr)
 
-    def launch(stream: Any, config: Any, kernel: str, *args: int) -> None:
+    def launch(stream: Any, config: Any, kernel: Entry, *args: int) -> None:
         device.launched.append(
             SimpleNamespace(entry=kernel, stream=stream, device=device.current, args=args, **vars(config))
         )
@@ -121,7 +134,7 @@ def installed(patch: pytest.MonkeyPatch) -> Iterator[Device]:
     core.LaunchConfig = lambda **sizes: SimpleNamespace(**sizes)
     core.launch = launch
     core.ObjectCode = SimpleNamespace(
-        from_cubin=lambda cubin: SimpleNamespace(get_kernel=lambda entry: entry)
+        from_cubin=lambda cubin: SimpleNamespace(get_kernel=lambda entry: _entry(entry, cubin))
     )
     patch.setitem(sys.modules, "cupy", cupy)
     patch.setitem(sys.modules, "cuda.core", core)

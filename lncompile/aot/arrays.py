@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lncompile.aot.extent import Extents, shapes
+from lncompile.aot.extent import Extent, Extents, shapes
 from lncompile.backends.cpu.calls import may_coincide
 from lncompile.buffers import with_role
 from lncompile.interface import Buffer, Interface, Phase
@@ -17,8 +18,15 @@ class Arrays(NamedTuple):
     names: tuple[dict[str, str], dict[str, str]]
 
 
-def arrays_of(interface: Interface, arguments: tuple[str, ...], extents: Extents) -> Arrays:
+def arrays_of(
+    interface: Interface,
+    arguments: tuple[str, ...],
+    extents: Extents,
+    numbers: tuple[Mapping[str, Extent], Mapping[str, Extent]],
+) -> Arrays:
     """All arrays of a kernel; ``arguments`` are the equation's names of the inputs.
+
+    ``numbers`` are those of both phases that sizes of workspaces depend on, by name.
 
     An array that both phases use is listed once; a workspace of the backward that is called like another
     array of the forward gets a name of its own.
@@ -28,8 +36,8 @@ def arrays_of(interface: Interface, arguments: tuple[str, ...], extents: Extents
     inputs = {buffer.name: name for buffer, name in zip(interface.forward.buffers, arguments, strict=False)}
     listed: dict[str, dict[str, Any]] = {}
     names: list[dict[str, str]] = []
-    for phase in phases:
-        shape = shapes(phase, extents)
+    for phase, given in zip(phases, numbers, strict=True):
+        shape = shapes(phase, extents, given)
         cotangents = iter(outputs)
         named: dict[str, str] = {}
         for buffer in phase.buffers:

@@ -10,18 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lncompile.aot.cpu.product import planned as cpu_products
+from lncompile.aot.cuda.product import planned as cuda_products
 from lncompile.aot.part import Product
 from lncompile.aot.wanted import Wanted
 
 #: What a target's name begins with -> the products for a kernel, all of whose targets begin so.
-BACKENDS: dict[str, Callable[[Wanted], Sequence[Product]]] = {"cpu": cpu_products}
+BACKENDS: dict[str, Callable[[Wanted], Sequence[Product]]] = {"cpu": cpu_products, "cuda": cuda_products}
 
 
-def products_for(wanted: Wanted) -> list[Product]:
-    """The products that serve all targets of a kernel."""
-    return [
-        product
-        for kind, plan in BACKENDS.items()
-        if (targets := tuple(t for t in wanted.targets if t.partition(":")[0] == kind))
-        for product in plan(wanted.only(targets))
-    ]
+def products_for(wanted: Wanted) -> Sequence[Product]:
+    """The products that serve all targets of a kernel, which are of one kind."""
+    return BACKENDS[wanted.kind](wanted)

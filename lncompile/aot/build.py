@@ -36,7 +36,8 @@ def build(
     """
     if c_name(package) != package or not package:
         raise LncValueError(f"package: expected letters, digits and underscores; got {package!r}")
-    products = [product for one in distinct(wanted) for product in products_for(one)]
+    kernels = distinct(kernel for one in wanted for kernel in one.kinds())
+    products = [product for kernel in kernels for product in products_for(kernel)]
     made = iter(compile_all([part for product in products for part in product.parts]))
     outputs = [product.finish([next(made) for _ in product.parts], static) for product in products]
     files: dict[str, bytes] = {}
@@ -52,4 +53,6 @@ def build(
 
 def here(parts: Sequence[Part]) -> list[bytes]:
     """Compile all parts in this process, one after the other."""
+    for part in parts:
+        part.prepare()
     return [part.compile() for part in parts]

@@ -5,6 +5,8 @@ sizes in the shape that was built for::
 
     n (g [c]) [h w], g=8    n    -->    "rows / 8"
     b ... [d], 4x37x64      b    -->    "rows / 37"        ...    -->    37
+
+Kernels for a device also have numbers that depend on how many multiprocessors it has, by that name.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from lncompile.backends.cpu.calls import evaluated
 from lncompile.errors import LncValueError
 from lncompile.interface import Buffer, Phase, Size
 
-#: An integer, or a C expression over ``rows``.
+#: An integer, or a C expression over ``rows``, for a device also over ``multiprocessors``.
 Extent = int | str
 
 
@@ -47,11 +49,9 @@ class Extents:
         """The value of a size that functions take."""
         return self._axes(size.axes, size.factor)
 
-    def of_expression(self, expression: str, phase: Phase) -> Extent:
-        """A C expression over the sizes of a phase, over ``rows`` instead."""
-        sizes = {size.name: self.of_size(size) for size in phase.sizes}
-        text = re.sub(r"[A-Za-z_]\w*", lambda name: _operand(sizes[name[0]]), expression)
-        return text if "rows" in text else evaluated(text, {})
+    def of_sizes(self, phase: Phase) -> dict[str, Extent]:
+        """The values of all sizes of a phase by name."""
+        return {size.name: self.of_size(size) for size in phase.sizes}
 
     def _axes(self, axes: tuple[str, ...], factor: int) -> Extent:
         known = factor * prod(self._sizes[name] for name in axes if name != self._free)
@@ -63,14 +63,23 @@ class Extents:
         return text if known == 1 else f"{text} * {known}"
 
 
+def over_rows(expression: str, numbers: Mapping[str, Extent]) -> Extent:
+    """A C expression over the names of ``numbers``, over what they are instead."""
+    if expression in numbers:
+        return numbers[expression]
+    text = re.sub(r"[A-Za-z_]\w*", lambda name: _operand(numbers[name[0]]), expression)
+    return text if re.search("[a-z]", text) else evaluated(text, {})
+
+
 def _operand(extent: Extent) -> str:
-    return str(extent) if isinstance(extent, int) or extent == "rows" else f"({extent})"
+    """``extent`` as it stands in an expression."""
+    return str(extent) if isinstance(extent, int) or extent.isidentifier() else f"({extent})"
 
 
-def shapes(phase: Phase, extents: Extents) -> Mapping[str, list[Extent]]:
-    """The shape of every array of a phase by name."""
+def shapes(phase: Phase, extents: Extents, numbers: Mapping[str, Extent]) -> Mapping[str, list[Extent]]:
+    """The shape of every array of a phase by name; sizes of workspaces are over the names of ``numbers``."""
     return {
-        buffer.name: [extents.of_expression(str(buffer.dims[0]), phase)]
+        buffer.name: [over_rows(str(buffer.dims[0]), numbers)]
         if buffer.role == "workspace"
         else extents.of_dims(buffer)
         for buffer in phase.buffers

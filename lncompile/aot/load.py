@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from lncompile.ahead import CompiledKernel
 from lncompile.aot.directory import Path, copy
@@ -11,16 +11,19 @@ from lncompile.aot.python import equation_of
 from lncompile.aot.shelf import Shelf, Shelved
 from lncompile.errors import LncValueError
 from lncompile.fixed import Candidate, Fixed
-from lncompile.kernel import Kernel
 from lncompile.norm import wrapped
 from lncompile.specialize import signature_of
+
+if TYPE_CHECKING:
+    from lncompile.device_kernel import AnyKernel
 
 
 class Loaded(Mapping[str, CompiledKernel]):
     """The norms of a directory by name: ``loaded["layer_norm"]``, also ``loaded.layer_norm``.
 
     Each is called like what :func:`lncompile.compile` returns, and picks among its kernels by the dtypes and
-    sizes of a call. Where there is one norm, the object itself is called like it.
+    sizes of a call, and by where its arrays are: NumPy's, or CuPy's on a device of some architecture. Where
+    there is one norm, the object itself is called like it.
     """
 
     def __init__(self, norms: Mapping[str, CompiledKernel]) -> None:
@@ -58,8 +61,9 @@ class Loaded(Mapping[str, CompiledKernel]):
 def load(directory: Path) -> Loaded:
     """The kernels that ``lncompile build``, or ``save`` of a compiled kernel, wrote to ``directory``.
 
-    Neither Numba nor LLVM is needed. Of several targets the one that suits this machine best is taken. Raises
-    ``LncError`` where a file is missing or altered, where the libraries were built by an lncompile that calls
+    Neither Numba nor LLVM is needed. Of several CPU targets the one that suits this machine best is taken;
+    kernels for CUDA are there whatever the machine, and CuPy is needed when they are called. Raises
+    ``LncError`` where a file is missing or altered, where the kernels were built by an lncompile that calls
     them in another way, and where none is for this machine.
     """
     shelf = Shelf(directory)
@@ -80,7 +84,7 @@ def _norm(name: str, shelf: Shelf, kernels: list[Shelved]) -> CompiledKernel:
     signature = signature_of(equation)
 
     def candidate(shelved: Shelved) -> Candidate:
-        def opened() -> Kernel:
+        def opened() -> AnyKernel:
             return shelf.open(shelved, signature)
 
         return Candidate(shelved.special, opened)

@@ -11,19 +11,42 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lncompile import __version__
+from lncompile.aot.target import kind_of
 from lncompile.digest import digest
-from lncompile.specialize import versions
+from lncompile.specialize import device_versions, versions
 
 FORMAT = 1
 NAME = "manifest.json"
 
+_OVERLAP = (
+    "Arrays of a call do not overlap where one is written. An array may be the very array of its "
+    "may_be, if no later call and no later phase reads that."
+)
+#: What callers keep to, by the kind of targets.
 _RULES = {
-    "alignment": "Arrays are aligned to their elements alone.",
-    "overlap": "Arrays of a call do not overlap where one is written. An array may be the very array of its "
-    "may_be, if no later call and no later phase reads that.",
-    "units": "A call does the units begin <= i < end of 0 .. extent, cut at any multiples of multiple.",
-    "threads": "Functions keep no state and may be called from any threads at once; all pieces of a call "
-    "come before the next call.",
+    "cpu": {
+        "alignment": "Arrays are aligned to their elements alone.",
+        "overlap": _OVERLAP,
+        "units": "A call does the units begin <= i < end of 0 .. extent, cut at any multiples of multiple.",
+        "threads": "Functions keep no state and may be called from any threads at once; all pieces of a call "
+        "come before the next call.",
+    },
+    "cuda": {
+        "devices": "A target's cubins run on devices of its major compute capability and its minor one "
+        "or a later.",
+        "names": "Expressions are over rows and multiprocessors, in C's integer arithmetic; max(a, b) is the "
+        "larger one. Any number of multiprocessors from 1 on gives right results, the device's own "
+        "the quickest; that of the kernel is the usual device's.",
+        "launches": "The launches of a phase go to one stream in order, without those that have a 0 in their "
+        "grid. shared is the dynamic shared memory of a block in bytes; the driver has to be asked for more "
+        "than 49152 (CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES).",
+        "args": "All parameters in order: a buffer is the 64-bit address of its first element, 0 for an "
+        "optional one that is not wanted; a size or value is a number of its ctype.",
+        "alignment": "Every array begins at a multiple of alignment bytes; there is no code for others.",
+        "overlap": _OVERLAP,
+        "bits": "The same launches give the same bits. With another number of multiprocessors, gradients of "
+        "parameters are summed in another order.",
+    },
 }
 _RETURNS = {"0": "success", "1": "this CPU lacks instructions; nothing was written"}
 
@@ -31,13 +54,16 @@ _RETURNS = {"0": "success", "1": "this CPU lacks instructions; nothing was writt
 def manifest(records: Sequence[Mapping[str, Any]], files: Mapping[str, bytes], package: str) -> bytes:
     """The text of the manifest for the entries of a directory's libraries and all its files."""
     norms = list(dict.fromkeys(record["norm"] for record in records))
-    found = versions()
+    kinds = dict.fromkeys(kind_of(target) for record in records for target in record["targets"])
+    found = versions() | (device_versions() if "cuda" in kinds else {})
+    # That of this package is the one below; the other is a stamp of its files.
+    made_by = {name: version for name, version in found.items() if version and name != "lncompile"}
     body = {
         "format": FORMAT,
         "norm": norms[0] if len(norms) == 1 else None,
         "package": package,
-        "versions": {"lncompile": __version__, **{name: found[name] for name in ("numba", "llvmlite")}},
-        "rules": _RULES,
+        "versions": {"lncompile": __version__} | made_by,
+        "rules": {kind: _RULES[kind] for kind in kinds},
         "returns": _RETURNS,
         "kernels": [
             {**record, "constants": {name: _plain(value) for name, value in record["constants"].items()}}

@@ -8,11 +8,19 @@ from typing import Any, NamedTuple, Protocol
 from lncompile.aot.packages import Member
 
 
+def _nothing() -> None:
+    """Prepare nothing."""
+
+
 class Part(NamedTuple):
-    """Something to compile on its own; ``label`` says what, for people. The result is bytes: it travels."""
+    """Something to compile on its own; ``label`` says what, for people. The result is bytes: it travels.
+
+    ``prepare`` imports what ``compile`` needs, and raises ``LncError`` where that is not installed.
+    """
 
     label: str
     compile: Callable[[], bytes]
+    prepare: Callable[[], object] = _nothing
 
 
 class Output(NamedTuple):

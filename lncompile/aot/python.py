@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lncompile import axes as ax
@@ -10,18 +10,20 @@ from lncompile import interface as offered
 from lncompile.equation import Argument, Equation
 from lncompile.errors import LncTypeError
 from lncompile.interface import Interface
-from lncompile.specialize import Specialization, abi, identities
+from lncompile.specialize import Specialization, identities
 
 if TYPE_CHECKING:
     from lncompile.aot.wanted import Wanted
     from lncompile.ir import Program
 
 
-def python_record(wanted: Wanted, interface: Interface, program: Program) -> dict[str, Any]:
-    """The part of a manifest's entry for Python; survives a trip through JSON."""
+def python_record(
+    wanted: Wanted, interface: Interface, program: Program, abi: Sequence[object]
+) -> dict[str, Any]:
+    """The part of a manifest's entry for Python, built for ``abi``; survives a trip through JSON."""
     equation, special = wanted.dispatcher.equation, wanted.special
     return {
-        "abi": abi(),
+        "abi": abi,
         "name": equation.name,
         "pattern": equation.pattern.text,
         "arguments": [[a.name, a.dims, a.required] for a in equation.arguments],

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from lncompile.aot.directory import Path
 from lncompile.aot.shelf import Shelf, Shelved
 from lncompile.backends.cpu.target import host
+from lncompile.backends.cuda.target import is_cuda
 from lncompile.equation import Equation
 from lncompile.errors import LncValueError
-from lncompile.kernel import Kernel, Signature
+from lncompile.kernel import Signature
 from lncompile.specialize import Specialization, identities, prebuilt
 
 if TYPE_CHECKING:
+    from lncompile.device_kernel import AnyKernel
     from lncompile.ir import Program
 
 
@@ -29,16 +31,16 @@ def use(*directories: Path, strict: bool = False) -> None:
 
 
 class _Finder:
-    """Looks a specialization up by what its kernel computes, not by its name."""
+    """Looks a specialization up by where its arrays are and what its kernel computes, not by its name."""
 
     def __init__(self, shelves: list[Shelf], strict: bool) -> None:
         self._strict = strict
         self._directories = [str(shelf.directory) for shelf in shelves]
-        self._found: dict[str, tuple[Shelf, Shelved]] = {}
+        self._found: dict[tuple[str, str], tuple[Shelf, Shelved]] = {}
         for shelf in reversed(shelves):
             for shelved in shelf.kernels:
                 for identity in shelved.record["python"]["identities"]:
-                    self._found[identity] = shelf, shelved
+                    self._found[shelved.place, identity] = shelf, shelved
 
     def __call__(
         self,
@@ -46,18 +48,21 @@ class _Finder:
         signature: Signature,
         special: Specialization,
         program: Callable[[], Program],
-    ) -> Kernel | None:
-        if special.target in ("cpu", host().name):
+    ) -> AnyKernel | None:
+        on_device = is_cuda(special.target)
+        place = "cpu" if not on_device and special.target in ("cpu", host().name) else special.target
+        if any(place == there for there, _ in self._found):
             for identity in identities(equation, special, program):
-                if identity in self._found:
-                    shelf, shelved = self._found[identity]
+                if (place, identity) in self._found:
+                    shelf, shelved = self._found[place, identity]
                     return shelf.open(shelved, signature)
         if not self._strict:
             return None
         dtypes = ", ".join(f"{name} {dtype}" for name, dtype in special.dtypes)
         sizes = ", ".join(f"{name}={size}" for name, size in special.sizes)
         constants = ", ".join(f"{name}={value!r}" for name, value in special.constants)
-        wanted = "; ".join(part for part in (dtypes, sizes, constants) if part)
+        target = special.target if on_device else ""
+        wanted = "; ".join(part for part in (target, dtypes, sizes, constants) if part)
         raise LncValueError(
             f"{equation.name}: no kernel for {wanted} in {', '.join(self._directories) or 'any directory'}, "
             "and lnc.use(strict=True) forbids to compile one"

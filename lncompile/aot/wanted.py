@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lncompile import axes as ax
+from lncompile.aot.target import kind_of
 from lncompile.errors import LncValueError
 from lncompile.norm import Dispatcher
 from lncompile.specialize import Specialization
@@ -59,7 +61,8 @@ class Wanted:
     """One kernel to build, for some targets.
 
     ``name`` is what it is called (the norm's name, or another one); ``special`` is the specialization for the
-    first target, ``sizes`` those of all axes in the shape that was given, batch axes included.
+    first target, ``sizes`` those of all axes in the shape that was given, batch axes included. Targets of one
+    kind have the same specialization but for their names.
     """
 
     name: str
@@ -77,9 +80,34 @@ class Wanted:
         """The specialization for one of the targets."""
         return self.special._replace(target=target)
 
-    def only(self, targets: tuple[str, ...]) -> Wanted:
-        """The same for some of the targets."""
-        return replace(self, targets=targets)
+    @property
+    def kind(self) -> str:
+        """The kind of the first target, such as ``cpu``."""
+        return kind_of(self.targets[0])
+
+    def kinds(self) -> list[Wanted]:
+        """The same for the targets of each kind."""
+        kinds = dict.fromkeys(map(kind_of, self.targets))
+        return [self._only(tuple(t for t in self.targets if kind_of(t) == kind)) for kind in kinds]
+
+    def record(self, targets: Iterable[str]) -> dict[str, Any]:
+        """What a manifest says of the kernel whatever it is for."""
+        dtypes = dict(self.special.dtypes)
+        return {
+            "norm": self.name,
+            "targets": list(targets),
+            "dtype": {n: dtypes[n] for n in self.dispatcher.signature.arguments if n in dtypes},
+            "constants": dict(self.special.constants),
+        }
+
+    def _only(self, targets: tuple[str, ...]) -> Wanted:
+        options = dict(self.special.constants)
+        if self.special.out_dtype is not None:
+            options["out_dtype"] = self.special.out_dtype
+        dtypes = dict(self.special.dtypes)
+        # Other sizes are fixed for a device than for a CPU.
+        special = self.dispatcher.specialization(dtypes, self.sizes, options, targets[0])
+        return replace(self, special=special, targets=targets)
 
     def _features(self) -> str:
         parts = []
@@ -116,11 +144,11 @@ def c_parameters(names: Iterable[str]) -> list[str]:
 
 
 def distinct(wanted: Iterable[Wanted]) -> list[Wanted]:
-    """What is wanted, each kernel once: other batch sizes of the same make no other kernel.
+    """What is wanted, each kernel once a kind of target: other batch sizes of the same make no other kernel.
 
     Raises ``LncError`` where two kernels would have the same name.
     """
-    found: dict[str, Wanted] = {}
+    found: dict[tuple[str, str], Wanted] = {}
     norms: dict[str, Dispatcher] = {}
     for one in wanted:
         if norms.setdefault(one.name, one.dispatcher) is not one.dispatcher:
@@ -129,7 +157,7 @@ def distinct(wanted: Iterable[Wanted]) -> list[Wanted]:
             )
         if 0 in dict(one.special.sizes).values():
             raise LncValueError(f"shape: {one.name} over zero features has nothing to build")
-        earlier = found.setdefault(one.stem, one)
+        earlier = found.setdefault((one.kind, one.stem), one)
         if earlier.name != one.name or earlier.special.key != one.special.key:
             raise LncValueError(
                 f"{one.name}: two kernels would be called {one.stem}; "

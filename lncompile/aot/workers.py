@@ -40,7 +40,9 @@ def compiled(
     Raises whatever compiling a part raises, and ``CompilerBug`` where a process died of one. All processes
     have ended when this returns or raises.
     """
-    import_compiler()
+    # Before forking, so that no worker has to.
+    for prepare in dict.fromkeys(part.prepare for part in parts):
+        prepare()
     workers: list[_Worker] = []
     try:
         # Python drops an exception that a signal raises in the midst of a fork.
@@ -92,13 +94,6 @@ def _collected(
             advance()
             hand_out(worker)
     return [made[number] for number in range(len(parts))]
-
-
-def import_compiler() -> None:
-    """Import what the parts need before forking, so that no worker has to."""
-    from lncompile.backends.cpu import entry, frontend, pipeline, whole  # noqa: F401
-
-    frontend.prepare()
 
 
 def _started(parts: Sequence[Part]) -> _Worker:

@@ -1,4 +1,4 @@
-"""``lncompile build``: libraries for C, and for Python without a compiler."""
+"""``lncompile build``: libraries for C, cubins, and both for Python without a compiler."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from lncompile.cli.request import Request, wrong_usage
 from lncompile.errors import CompilerBug
 
 _TEXTS = ("library", "target", "phase")
-_NUMBERS = ("file_bytes", "code_bytes", "vector_bits", "flops_per_row", "bytes_per_row")
-_HEADINGS = (*_TEXTS, *_NUMBERS)
+#: Of what a report tells, in this order, each target has some.
+_NUMBERS = (
+    *("launches", "file_bytes", "code_bytes", "vector_bits", "registers", "shared_bytes"),
+    *("flops_per_row", "bytes_per_row"),
+)
 
 
 @click.command()
@@ -51,7 +54,7 @@ _HEADINGS = (*_TEXTS, *_NUMBERS)
     callback=options.targets,
     multiple=True,
     metavar="TARGET",
-    help="Such as cpu:x86-64-v2,cpu:x86-64-v3; levels of one kind share a library. [default: cpu]",
+    help="Such as cpu:x86-64-v2,cpu:x86-64-v3,cuda:sm_90; levels of a CPU share a library. [default: cpu]",
 )
 @click.option(
     "-c",
@@ -83,7 +86,7 @@ _HEADINGS = (*_TEXTS, *_NUMBERS)
 @click.option(
     "-j", "--jobs", type=click.IntRange(1), metavar="N", help="Processes to compile in. [default: processors]"
 )
-@click.option("--report", is_flag=True, help="Show what was built: sizes, vector width, work a row.")
+@click.option("--report", is_flag=True, help="Show what was built: sizes, vectors or registers, work a row.")
 @json_option
 def build(
     norms: tuple[str, ...],
@@ -98,7 +101,7 @@ def build(
     report: bool,
     as_json: bool,
 ) -> None:
-    """Compile each NORM to libraries that need neither Python nor a compiler.
+    """Compile each NORM to libraries or cubins that need neither Python nor a compiler.
 
     NORM is a norm of lncompile (layer_norm), package.module:name or file.py:name, or a file ending in .toml
     with a table for each kernel: norm, shape, dtype, target, constants.
@@ -149,13 +152,14 @@ def _built(wanted: Sequence[Wanted], package: str, static: bool, jobs: int) -> B
 
 def _show(report: Sequence[Mapping[str, Any]]) -> None:
     """The report as a table."""
-    cells = [[heading.replace("_", " ") for heading in _HEADINGS]]
-    cells += [[_cell(row[heading]) for heading in _HEADINGS] for row in report]
+    headings = [name for name in (*_TEXTS, *_NUMBERS) if any(name in row for row in report)]
+    cells = [[heading.replace("_", " ") for heading in headings]]
+    cells += [[_cell(row.get(heading, "")) for heading in headings] for row in report]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         padded = [
             cell.ljust(width) if heading in _TEXTS else cell.rjust(width)
-            for cell, width, heading in zip(row, widths, _HEADINGS, strict=True)
+            for cell, width, heading in zip(row, widths, headings, strict=True)
         ]
         click.echo("  ".join(padded).rstrip())
 

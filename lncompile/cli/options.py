@@ -8,9 +8,7 @@ from typing import Any
 
 import click
 
-from lncompile.backends.cpu.target import find
-from lncompile.backends.cuda.target import find as find_cuda
-from lncompile.backends.cuda.target import is_cuda
+from lncompile.aot.target import full_name
 from lncompile.dtypes import TABLE
 from lncompile.errors import LncError
 
@@ -39,11 +37,11 @@ def dtype(
 
 
 def target(ctx: click.Context | None, param: click.Parameter | None, value: str) -> str:
-    """``cpu`` (this machine) or a level of CPUs by name."""
+    """``cpu`` (this machine), ``cuda`` (the current device), a level of CPUs or an architecture by name."""
     # Whether this machine is one of the supported ones is not a question of usage.
     if value != "cpu":
         try:
-            find_cuda(value) if is_cuda(value) else find(value)
+            full_name(value)
         except LncError as error:
             raise click.BadParameter(str(error).removeprefix("target: "), ctx, param) from error
     return value
@@ -65,7 +63,7 @@ def dtypes(
 
 
 def targets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """``cpu:x86-64-v2,cpu:x86-64-v3``, repeated."""
+    """``cpu:x86-64-v3,cuda:sm_90``, repeated."""
     return tuple(target(ctx, param, part) for value in values for part in value.split(","))
 
 

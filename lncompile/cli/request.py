@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from lncompile.aot.target import full_name
 from lncompile.aot.wanted import Wanted
-from lncompile.backends.cpu.target import find
 from lncompile.errors import LncError
 from lncompile.norm import Dispatcher, dispatcher_of
 from lncompile.requested import requested
@@ -32,7 +32,7 @@ class Request:
 
     def wanted(self) -> list[Wanted]:
         """One kernel for each shape and dtype; ``LncError`` where one does not fit the norm."""
-        targets = tuple(dict.fromkeys(find(target).name for target in self.targets))
+        targets = tuple(dict.fromkeys(map(full_name, self.targets)))
         dispatcher = dispatcher_of(self.norm)
         check_names(self.norm, self.constants)
         return [

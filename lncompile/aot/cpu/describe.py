@@ -7,7 +7,7 @@ from typing import Any
 
 from lncompile.aot.arrays import arrays_of
 from lncompile.aot.cpu.library import Library, run_function
-from lncompile.aot.extent import Extents
+from lncompile.aot.extent import Extent, Extents, over_rows
 from lncompile.aot.wanted import c_parameters
 from lncompile.dtypes import TABLE
 from lncompile.interface import WRITTEN, Buffer, Call, Phase
@@ -18,19 +18,13 @@ Record = dict[str, Any]
 def described(library: Library) -> Record:
     """The part of the manifest's entry that programs in any language need."""
     interface, wanted = library.interface, library.wanted
-    arguments = wanted.dispatcher.signature.arguments
     extents = Extents(wanted)
-    arrays = arrays_of(interface, arguments, extents)
-    dtypes = dict(wanted.special.dtypes)
-    forward, backward = (
-        _Phase(phase, named, extents)
-        for phase, named in zip((interface.forward, interface.backward), arrays.names, strict=True)
-    )
+    phases = (interface.forward, interface.backward)
+    sizes = (extents.of_sizes(interface.forward), extents.of_sizes(interface.backward))
+    arrays = arrays_of(interface, wanted.dispatcher.signature.arguments, extents, sizes)
+    forward, backward = map(_Phase, phases, arrays.names, sizes)
     return {
-        "norm": wanted.name,
-        "targets": list(library.targets),
-        "dtype": {name: dtypes[name] for name in arguments if name in dtypes},
-        "constants": dict(wanted.special.constants),
+        **wanted.record(library.targets),
         "buffers": arrays.listed,
         "forward": forward.calls(),
         "backward": backward.calls(),
@@ -44,10 +38,10 @@ def described(library: Library) -> Record:
 class _Phase:
     """The functions of a phase."""
 
-    def __init__(self, phase: Phase, named: dict[str, str], extents: Extents) -> None:
+    def __init__(self, phase: Phase, named: dict[str, str], sizes: dict[str, Extent]) -> None:
         self._phase = phase
         self._named = named
-        self._extents = extents
+        self._sizes = sizes
         self._buffers = {buffer.name: buffer for buffer in phase.buffers if buffer.role != "absent"}
 
     def calls(self) -> list[Record]:
@@ -57,18 +51,18 @@ class _Phase:
     def run(self, function: str) -> Record:
         """The function that does all of them."""
         last = {"name": "openmp", "ctype": "const lnc_openmp *", "openmp": True, "optional": True}
-        params = [*self._arrays(self._buffers), *self._sizes(), last]
+        params = [*self._arrays(self._buffers), *self._numbers(), last]
         return {"function": function, "returns": "int32_t", "params": _legal(params)}
 
     def _call(self, call: Call) -> Record:
-        extent = self._extents.of_expression(call.units, self._phase)
+        extent = over_rows(call.units, self._sizes)
         # Where a unit is a row, its name says so.
         begin, end = ("row_begin", "row_end") if extent == "rows" else ("begin", "end")
         edges = [
             {"name": begin, "ctype": "int64_t", "range": "begin"},
             {"name": end, "ctype": "int64_t", "range": "end"},
         ]
-        params = [*self._arrays(call.buffers), *self._sizes(), *edges]
+        params = [*self._arrays(call.buffers), *self._numbers(), *edges]
         return {
             "function": call.function,
             "returns": "int32_t",
@@ -85,12 +79,11 @@ class _Phase:
             params.append(param | ({"optional": True} if buffer.optional else {}))
         return params
 
-    def _sizes(self) -> list[Record]:
+    def _numbers(self) -> list[Record]:
         params: list[Record] = []
-        for size in self._phase.sizes:
-            extent = self._extents.of_size(size)
+        for name, extent in self._sizes.items():
             kind = "value" if isinstance(extent, int) else "size"
-            params.append({"name": size.name, "ctype": "int64_t", kind: extent})
+            params.append({"name": name, "ctype": "int64_t", kind: extent})
         return params
 
     def _ctype(self, buffer: Buffer) -> str:

@@ -18,11 +18,19 @@ from lncompile.aot.wanted import Wanted
 from lncompile.backends.cpu.target import BASELINES
 from lncompile.compiler import Compilation
 from lncompile.interrupts import interrupts_held
+from lncompile.specialize import abi
 
 
 def planned(wanted: Wanted) -> list[CpuProduct]:
     """The libraries that serve a kernel's targets."""
     return [CpuProduct(library) for library in libraries(wanted)]
+
+
+def import_compiler() -> None:
+    """Import what compiles for CPUs."""
+    from lncompile.backends.cpu import entry, frontend, pipeline, whole  # noqa: F401
+
+    frontend.prepare()
 
 
 @dataclass(frozen=True)
@@ -36,10 +44,10 @@ class CpuProduct:
         """An object file a level, and that of the functions over all levels."""
         stem = self.library.stem
         levels = [
-            Part(f"{stem} for {level.target.name}", lambda level=level: self._level(level))  # type: ignore[misc]
+            Part(f"{stem} for {level.target.name}", lambda level=level: self._level(level), import_compiler)  # type: ignore[misc]
             for level in self.library.levels
         ]
-        return [*levels, Part(f"{stem}, entry points", self._front)]
+        return [*levels, Part(f"{stem}, entry points", self._front, import_compiler)]
 
     def finish(self, made: Sequence[bytes], static: bool) -> Output:
         """Link the objects."""
@@ -59,7 +67,8 @@ class CpuProduct:
             members = {f"{stem}.{label}.o": obj for label, obj in zip(labels, (front, *levels), strict=True)}
             files[f"{stem}.a"] = archive(members, {name: defined(obj) for name, obj in members.items()})
         record |= {"library": f"{stem}.so", "header": f"{stem}.h"}
-        record |= {"python": python_record(library.wanted, library.interface, library.levels[0].program)}
+        program = library.levels[0].program
+        record |= {"python": python_record(library.wanted, library.interface, program, abi())}
         report = reported(library, levels, len(files[f"{stem}.so"]))
         return Output(files, record, report, Member(stem, library.processor, static))
 

@@ -14,11 +14,12 @@ from lncompile.errors import LncValueError
 
 @dataclass(frozen=True)
 class Linked:
-    """A cubin and what ptxas says of it: registers a thread, and bytes of spills."""
+    """A cubin and what ptxas says of it: registers a thread, bytes of spills, bytes of shared memory."""
 
     cubin: bytes
     registers: int
     spills: int
+    shared: int
 
 
 def link(ptx: str, target: CudaTarget) -> Linked:
@@ -31,7 +32,8 @@ def link(ptx: str, target: CudaTarget) -> Linked:
     log = linker.get_info_log()
     registers = [int(number) for number in re.findall(r"Used (\d+) registers", log)]
     spills = [int(number) for number in re.findall(r"(\d+) bytes spill", log)]
-    return Linked(cubin, max(registers, default=0), sum(spills))
+    shared = [int(number) for number in re.findall(r"Used .*?(\d+) bytes smem", log)]
+    return Linked(cubin, max(registers, default=0), sum(spills), max(shared, default=0))
 
 
 def disassembled(cubin: bytes) -> str:

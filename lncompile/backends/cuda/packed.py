@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
 class Code(NamedTuple):
-    """One kernel: its entry, its PTX module, and that as machine code."""
+    """One kernel: its entry, its PTX module, and that as machine code.
+
+    ``registers`` are those of a thread, ``shared`` the bytes of shared memory that a block has in any case.
+    """
 
     entry: str
     ptx: str
     cubin: bytes
+    registers: int
+    shared: int
 
 
 def packed(codes: Sequence[Code]) -> tuple[bytes, list[dict[str, Any]]]:
     """The bytes of all, and how many belong to what, which survives a trip through JSON."""
-    parts = [(code.entry, code.ptx.encode(), code.cubin) for code in codes]
-    contents = [{"entry": entry, "ptx": len(ptx), "cubin": len(cubin)} for entry, ptx, cubin in parts]
-    return b"".join(ptx + cubin for _, ptx, cubin in parts), contents
+    texts = [code.ptx.encode() for code in codes]
+    contents = [
+        code._asdict() | {"ptx": len(ptx), "cubin": len(code.cubin)}
+        for code, ptx in zip(codes, texts, strict=True)
+    ]
+    return b"".join(ptx + code.cubin for code, ptx in zip(codes, texts, strict=True)), contents
 
 
 def unpacked(library: bytes, contents: Sequence[dict[str, Any]]) -> dict[str, Code]:
@@ -28,6 +37,20 @@ def unpacked(library: bytes, contents: Sequence[dict[str, Any]]) -> dict[str, Co
     for part in contents:
         middle = start + part["ptx"]
         end = middle + part["cubin"]
-        codes[part["entry"]] = Code(part["entry"], library[start:middle].decode(), library[middle:end])
+        pieces = {"ptx": library[start:middle].decode(), "cubin": library[middle:end]}
+        codes[part["entry"]] = Code(**part | pieces)
         start = end
     return codes
+
+
+def encoded(code: Code) -> bytes:
+    """One kernel's code as bytes alone."""
+    library, contents = packed([code])
+    return json.dumps(contents).encode() + b"\n" + library
+
+
+def decoded(data: bytes) -> Code:
+    """The inverse of :func:`encoded`."""
+    contents, _, library = data.partition(b"\n")
+    (code,) = unpacked(library, json.loads(contents)).values()
+    return code
