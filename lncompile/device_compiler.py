@@ -74,11 +74,10 @@ class CudaCompilation:
     def code(self, function: Function) -> Code:
         """The code of one kernel, compiled anew; ``LncError`` where the compiler is not installed."""
         self.import_compiler()
-        from lncompile.backends.cuda.frontend import ptx_of
-        from lncompile.backends.cuda.link import link
+        from lncompile.backends.cuda import frontend, link
 
-        ptx = ptx_of(self._functions, function, self.target)
-        made = link(ptx, self.target)
+        ptx = frontend.ptx_of(self._functions, function, self.target)
+        made = link.link(ptx, self.target)
         return Code(function.name, ptx, made.cubin, made.registers, made.shared)
 
     @cached_property
@@ -92,6 +91,8 @@ class CudaCompilation:
         try:
             with interrupts_held():
                 from lncompile.backends.cuda import frontend, link  # noqa: F401
+
+                link.load_libraries()
         except ImportError as error:
             raise LncValueError(
                 f"target: {self.target.name} needs a compiler that is not installed; "

@@ -83,11 +83,9 @@ class Fixed(Dispatcher):
         if found:
             return found
         built = ", ".join(dict.fromkeys(candidate.special.target for candidate in self._candidates))
-        came = f"one on a device that runs {target}" if is_cuda(target) else "one of NumPy's"
+        came = f"an array on a device that runs {target}" if is_cuda(target) else "an array of NumPy's"
         first = self.signature.arguments[0]
-        raise LncTypeError(
-            f"{first}: expected an array for kernels that were compiled for {built}; got {came}"
-        )
+        raise LncTypeError(f"{first}: this kernel was compiled for {built}; got {came}")
 
     def _check_dtypes(self, special: Specialization, arrays: Sequence[arr.Array | None]) -> None:
         dtypes = dict(special.dtypes)

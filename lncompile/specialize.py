@@ -420,9 +420,13 @@ def overrides(norm: str) -> Mapping[str, str]:
     return override_digest(norm)
 
 
+#: NVVM and nvJitLink of CUDA 13 and of CUDA 12.
+_NVIDIA = ("nvidia_nvvm", "nvidia_nvjitlink", "nvidia_cuda_nvcc_cu12", "nvidia_nvjitlink_cu12")
+
+
 def device_versions() -> dict[str, str]:
     """Versions of what makes the code of a device, beside what makes any."""
-    return _versions_of("numba_cuda", "nvidia_nvvm", "nvidia_nvjitlink", "cuda_core")
+    return _versions_of("numba_cuda", "cuda_core", *_NVIDIA)
 
 
 def versions() -> dict[str, str]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,13 @@ from ptx import run as run_ptx
 
 import lncompile as lnc
 from lncompile import specialize
-from lncompile.aot.build import build, here
 from lncompile.aot.cuda import product
 from lncompile.aot.manifest import digest_of
+from lncompile.aot.wanted import distinct
 from lncompile.backends import cuda as cuda_backend
 from lncompile.backends.cpu.target import host
 from lncompile.backends.cuda import device as driver
+from lncompile.backends.cuda.link import load_libraries
 from lncompile.backends.cuda.packed import Code
 from lncompile.backends.cuda.plan import plan_of
 from lncompile.backends.cuda.target import TARGETS
@@ -199,22 +201,19 @@ def _bits(array: Any, buffer: Mapping[str, Any]) -> Any:
 # Building
 
 
-def test_other_sizes_are_fixed_on_devices(stand_ins: None) -> None:
-    both = [
-        wanted(lnc.batch_norm_inference, (3, 2, size), "float32", host().name, "cuda:sm_90")
-        for size in (16, 24)
+def test_other_sizes_are_fixed_on_devices() -> None:
+    targets = (host().name, "cuda:sm_80", "cuda:sm_90")
+    both = [wanted(lnc.batch_norm_inference, (3, 2, size), "float32", *targets) for size in (16, 24)]
+    kernels = distinct(kernel for one in both for kernel in one.kinds())
+    assert [(kernel.targets, dict(kernel.special.sizes)) for kernel in kernels] == [
+        (targets[:1], {}),
+        (targets[1:], {"...": 16}),
+        (targets[1:], {"...": 24}),
     ]
-    manifest = json.loads(build(both, here).files["manifest.json"])
-    targets = [kernel["targets"] for kernel in manifest["kernels"]]
-    assert targets == [[host().name], ["cuda:sm_90"], ["cuda:sm_90"]]
-    assert set(manifest["rules"]) == {"cpu", "cuda"}
     # The order of the targets does not matter.
-    turned = wanted(lnc.batch_norm_inference, (3, 2, 16), "float32", "cuda:sm_90", host().name)
-    files = build([turned], here).files
-    straight = build(both[:1], here).files
-    assert {n: d for n, d in files.items() if n != "manifest.json"} == {
-        n: d for n, d in straight.items() if n != "manifest.json"
-    }
+    turned = wanted(lnc.batch_norm_inference, (3, 2, 16), "float32", *reversed(targets))
+    straight = {kernel.at("any").key for kernel in both[0].kinds()}
+    assert {kernel.at("any").key for kernel in turned.kinds()} == straight
 
 
 def test_the_command(stand_ins: None, tmp_path: Path) -> None:
@@ -240,6 +239,21 @@ def test_without_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert result.exit_code == 2
     assert "pip install 'lncompile[cuda13]'" in " ".join(result.output.split())
     assert not (tmp_path / "dist").exists()
+
+
+def test_without_a_library_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    pathfinder: Any = ModuleType("cuda.pathfinder")
+    pathfinder.DynamicLibNotFoundError = type("DynamicLibNotFoundError", (RuntimeError,), {})
+    missing = pathfinder.DynamicLibNotFoundError("somewhere")
+
+    def load(name: str) -> None:
+        if name == "nvvm":
+            raise missing
+
+    pathfinder.load_nvidia_dynamic_lib = load
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", pathfinder)
+    with pytest.raises(ImportError, match="no library nvvm"):
+        load_libraries()
 
 
 @needs_compiler
@@ -271,6 +285,7 @@ def _files(directory: Path) -> dict[str, bytes]:
 
 def test_arrays_choose_the_kernel(mixed: Path, fake: Device) -> None:
     loaded = lnc.load(mixed)
+    assert set(json.loads((mixed / "manifest.json").read_text())["rules"]) == {"cpu", "cuda"}
     y, ctx = loaded.forward(X, WEIGHT)
     np.testing.assert_allclose(y, lnc.rms_norm(X, WEIGHT))
     assert not fake.launched
@@ -286,9 +301,9 @@ def test_arrays_choose_the_kernel(mixed: Path, fake: Device) -> None:
     fake.capability = "120"
     driver.info.cache_clear()
     expected = (
-        f"compiled for {host().name}, cuda:sm_80, cuda:sm_90; got one on a device that runs cuda:sm_120"
+        f"compiled for {host().name}, cuda:sm_80, cuda:sm_90; got an array on a device that runs cuda:sm_120"
     )
-    with pytest.raises(lnc.LncError, match=f"x: .* {expected}"):
+    with pytest.raises(lnc.LncError, match=f"x: this kernel was {expected}"):
         loaded(on_device(X), on_device(WEIGHT))
     with pytest.raises(lnc.LncError, match="x: this kernel was compiled for d = 64; got 32"):
         loaded(X[:, :32], WEIGHT[:32])
@@ -298,9 +313,11 @@ def test_kernels_refuse_arrays_of_another_place(stand_ins: None, fake: Device, t
     directory = written(tmp_path / "dist", wanted(lnc.l2_norm, (3, 8), "float32", "cuda:sm_90"))
     loaded = lnc.load(directory)
     assert loaded.target == "cuda:sm_90"
-    with pytest.raises(lnc.LncError, match=r"compiled for cuda:sm_90; got one of NumPy's"):
+    with pytest.raises(lnc.LncError, match=r"compiled for cuda:sm_90; got an array of NumPy's"):
         loaded(X[:, :8])
-    with pytest.raises(lnc.LncError, match=r"compiled for cpu:.*; got one on a device that runs cuda:sm_90"):
+    with pytest.raises(
+        lnc.LncError, match=r"compiled for cpu:.*; got an array on a device that runs cuda:sm_90"
+    ):
         lnc.compile(lnc.l2_norm, shape=(3, 8))(on_device(X[:, :8]))
     loaded.save(tmp_path / "copy")
     assert _files(tmp_path / "copy") == _files(directory)

@@ -1,5 +1,5 @@
-"""Kernels as files: libraries for C with headers and a manifest, and the way back into Python.
+"""Kernels as files: libraries for C with headers, cubins, a manifest; and the way back into Python.
 
-wanted --plan--> libraries --compile, in worker processes--> objects --link--> files --> directory
+wanted --plan--> products --compile their parts, in worker processes--> files --> directory
 directory --read, verified--> kernels, without a compiler
 """

@@ -22,6 +22,21 @@ class Linked:
     shared: int
 
 
+def load_libraries() -> None:
+    """Load NVIDIA's libraries that compile and link.
+
+    Raises:
+        ImportError: one is not installed.
+    """
+    from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
+
+    for name in ("nvrtc", "nvvm", "nvJitLink"):
+        try:
+            load_nvidia_dynamic_lib(name)
+        except DynamicLibNotFoundError as error:
+            raise ImportError(f"no library {name}") from error
+
+
 def link(ptx: str, target: CudaTarget) -> Linked:
     """The cubin of a PTX module."""
     from cuda.core import Linker, LinkerOptions, ObjectCode
