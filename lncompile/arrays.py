@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -79,6 +80,16 @@ def check_like(name: str, array: Array, shape: tuple[int, ...], dtype: str, why:
         raise LncValueError(f"{name}: expected shape {shape}{why}; got {array.shape}")
 
 
+def empty(shape: tuple[int, ...], like: Array) -> Array:
+    """A new array of the dtype of another one, in native byte order."""
+    return np.empty(shape, _native(like.dtype))
+
+
+def device_of(array: Array) -> AbstractContextManager[object]:
+    """Nothing has to be chosen for an array in this process' memory."""
+    return nullcontext()
+
+
 def overlaps_itself(array: Array) -> bool:
     """Whether two elements may share memory: each stride must step over all that smaller ones reach."""
     if not array.size:
@@ -113,6 +124,10 @@ def overlap(a: Array, b: Array) -> bool:
         return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
+
+
+def check_device(named: Iterable[tuple[str, Array]]) -> None:
+    """Nothing to check: arrays of NumPy's are all in this process' memory."""
 
 
 def check_distinct(outputs: Iterable[tuple[str, Array]], inputs: Sequence[tuple[str, Array]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -16,15 +17,37 @@ from lncompile.language import mean, square
 from lncompile.norm import Norm, dispatcher_of, norm
 
 
+def _of_channels(array: Any) -> Any:
+    """[... c] averaged to float64 [c]."""
+    return (
+        array.mean(tuple(range(array.ndim - 1)), np.float64) if array.ndim > 1 else array.astype(np.float64)
+    )
+
+
+def access_to(value: object) -> Any:
+    """The checks and allocations for arrays where ``value`` is: of NumPy's, or on a device."""
+    if is_on_device(value):
+        from lncompile import device_arrays
+
+        return device_arrays
+    return arr
+
+
 class Running:
-    """Checked running statistics: nothing is left that can fail when they are updated.
+    """Running statistics beside ``x``, checked: nothing is left that can fail when they are updated.
 
     ``arrays`` is empty where they are not given. ``needed`` says why they must be: they are read then, and
     otherwise ``written`` to.
     """
 
     def __init__(
-        self, mean: object, var: object, channels: tuple[int, ...], momentum: object, needed: str | None
+        self,
+        mean: object,
+        var: object,
+        x: Any,
+        channels: tuple[int, ...],
+        momentum: object,
+        needed: str | None,
     ) -> None:
         given = {"running_mean": mean, "running_var": var}
         missing = [name for name, value in given.items() if value is None]
@@ -36,25 +59,27 @@ class Running:
             )
         self.written = not needed
         self.momentum = number("momentum", momentum)
-        self.named: dict[str, arr.Array] = {}
+        self.named: dict[str, Any] = {}
+        access = access_to(x)
         for name, value in given.items() if not missing else ():
-            self.named[name] = arr.checked(name, value)
+            self.named[name] = access.checked(name, value)
             dtype = arr.dtype_name(name, self.named[name])
-            arr.check_like(name, self.named[name], channels, dtype, _CHANNELS)
+            access.check_like(name, self.named[name], channels, dtype, _CHANNELS)
             if self.written:
-                arr.check_output(name, self.named[name], channels, dtype)
+                access.check_output(name, self.named[name], channels, dtype)
+        if self.named:
+            access.check_device([("input", x), *self.named.items()])
 
     @property
-    def arrays(self) -> tuple[arr.Array, ...]:
+    def arrays(self) -> tuple[Any, ...]:
         """Mean and variance, or nothing."""
         return tuple(self.named.values())
 
-    def update(self, mean: arr.Array, var: arr.Array, count: int) -> None:
+    def update(self, mean: Any, var: Any, count: int) -> None:
         """Move them towards the mean and the biased variance [... c] of ``count`` values."""
-        over = tuple(range(mean.ndim - 1))
-        batch = mean.mean(over, np.float64), var.mean(over, np.float64) * (count / (count - 1))
         keep = 1.0 - self.momentum
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), access_to(mean).device_of(mean):
+            batch = _of_channels(mean), _of_channels(var) * (count / (count - 1))
             for (name, running), value in zip(self.named.items(), batch, strict=True):
                 moved = keep * running.astype(np.float64) + self.momentum * value
                 running[...] = rounded(moved, arr.dtype_name(name, running))
@@ -64,38 +89,43 @@ class Running:
 _CHANNELS = "one number for each channel of input"
 
 
-def checked_channels(input: object, **parameters: object) -> tuple[arr.Array, tuple[int]]:
+def checked_channels(input: object, **parameters: object) -> tuple[Any, tuple[int]]:
     """``input`` as an array [n c ...], and the shape (c,); ``LncError`` where it or a parameter is none."""
-    x = arr.checked("input", input)
+    access = access_to(input)
+    x = access.checked("input", input)
     if x.ndim < 2:
         raise LncValueError(f"input: expected at least 2 dimensions [n c ...]; got shape {x.shape}")
     channels = (x.shape[1],)
     for name, value in parameters.items():
         if value is not None:
-            array = arr.checked(name, value)
-            arr.check_like(name, array, channels, arr.dtype_name(name, array), _CHANNELS)
+            array = access.checked(name, value)
+            access.check_like(name, array, channels, arr.dtype_name(name, array), _CHANNELS)
     return x, channels
 
 
 def check_out(out: object, running: Running | None = None, **inputs: Any) -> None:
     """Refuse an ``out`` that is not like ``input``, and arrays to write to that overlap others."""
     x = inputs["input"]
-    if is_on_device(x):
-        # The norm checks its own, and nothing else is written to.
-        return
-    written: list[tuple[str, arr.Array]] = []
+    access = access_to(x)
+    if access is not arr:
+        if running is None:
+            # The norm checks its own, and nothing else is written to.
+            return
+        # Parameters may be arrays that CuPy only looks at.
+        inputs = {n: None if value is None else access.checked(n, value) for n, value in inputs.items()}
+    written: list[tuple[str, Any]] = []
     if running and running.written:
         written += running.named.items()
     elif running:
         inputs |= running.named
     if out is not None:
-        written.append(("out", arr.check_output("out", out, x.shape, arr.dtype_name("input", x))))
-    arr.check_distinct(written, [(name, array) for name, array in inputs.items() if array is not None])
+        written.append(("out", access.check_output("out", out, x.shape, arr.dtype_name("input", x))))
+    access.check_distinct(written, [(name, array) for name, array in inputs.items() if array is not None])
 
 
 def tracked(
     channel_norm: Any,
-    x: arr.Array,
+    x: Any,
     weight: object,
     bias: object,
     eps: float,
@@ -110,7 +140,7 @@ def tracked(
         # The norm's have the dtype of x, too narrow for small steps. First, since ``out`` may be x.
         moments = over(_moments, dispatcher_of(channel_norm).equation.pattern.text)
         wider = run(moments, x, out_dtype="float32")
-    written = None if out is None else (out, *(np.empty(shape, x.dtype.newbyteorder("=")) for _ in range(2)))
+    written = None if out is None else (out, *(access_to(x).empty(shape, x) for _ in range(2)))
     y, *statistics = run(channel_norm, x, weight, bias, eps=eps, out=written)
     if running.arrays and x.size:
         mean, var = wider or statistics
@@ -125,7 +155,7 @@ def _moments(x: Any) -> Any:
     return mu, mean(square(x - mu))
 
 
-def run(channel_norm: Any, x: arr.Array, *parameters: object, out: Any = None, **options: Any) -> Any:
+def run(channel_norm: Any, x: Any, *parameters: object, out: Any = None, **options: Any) -> Any:
     """The outputs of a norm of arrays [n c ...], computed where the channels are innermost as they lie.
 
     What is like x then lies in memory as x does; ``out``, an array or a tuple, may lie in any way.
@@ -134,18 +164,28 @@ def run(channel_norm: Any, x: arr.Array, *parameters: object, out: Any = None, *
         return channel_norm(x, *parameters, out=out, **options)
     last = over(channel_norm, _channels_last(dispatcher_of(channel_norm).equation.pattern))
 
-    def moved(made: Any, source: int, target: int) -> Any:
+    def each(made: Any, moved: Callable[[Any], Any]) -> Any:
         if isinstance(made, tuple):
-            return tuple(moved(array, source, target) for array in made)
-        return np.moveaxis(made, source, target) if made.ndim == x.ndim else made
+            return tuple(each(array, moved) for array in made)
+        return moved(made) if made.ndim == x.ndim else made
 
-    made = last(moved(x, 1, -1), *parameters, out=None if out is None else moved(out, 1, -1), **options)
-    return moved(made, -1, 1) if out is None else out
+    made = last(_last(x), *parameters, out=None if out is None else each(out, _last), **options)
+    return each(made, _second) if out is None else out
 
 
-def _is_channels_last(x: arr.Array) -> bool:
+def _is_channels_last(x: Any) -> bool:
     """Whether the array [n c ...] is contiguous with c as its last dimension, and not as it is."""
-    return x.ndim > 2 and not x.flags.c_contiguous and np.moveaxis(x, 1, -1).flags.c_contiguous
+    return bool(x.ndim > 2 and not x.flags.c_contiguous and _last(x).flags.c_contiguous)
+
+
+def _last(x: Any) -> Any:
+    """[n c ...] as [n ... c]."""
+    return x.transpose(0, *range(2, x.ndim), 1)
+
+
+def _second(x: Any) -> Any:
+    """[n ... c] as [n c ...]."""
+    return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
 
 
 @cache

@@ -82,12 +82,13 @@ def check_output(name: str, array: object, shape: tuple[int, ...], dtype: str) -
     return array
 
 
-def check_like(name: str, array: Any, shape: tuple[int, ...], dtype: str) -> None:
-    """``LncError`` unless ``array`` has this dtype and shape."""
+def check_like(name: str, array: Any, shape: tuple[int, ...], dtype: str, why: str = "") -> None:
+    """``LncError`` unless ``array`` has this dtype and shape; ``why`` says whose."""
+    why = why and f", {why}"
     if dtype_name(array) != dtype:
-        raise LncTypeError(f"{name}: expected dtype {dtype}; got {array.dtype}")
+        raise LncTypeError(f"{name}: expected dtype {dtype}{why}; got {array.dtype}")
     if array.shape != shape:
-        raise LncValueError(f"{name}: expected shape {shape}; got {array.shape}")
+        raise LncValueError(f"{name}: expected shape {shape}{why}; got {array.shape}")
 
 
 def check_device(named: Iterable[tuple[str, Any]]) -> int:
@@ -140,6 +141,17 @@ def _bounds(array: Any) -> tuple[int, int]:
     start: int = array.data.ptr
     low, high = sum(r for r in reach if r < 0), sum(r for r in reach if r > 0)
     return start + low, start + high + int(array.dtype.itemsize)
+
+
+def empty(shape: tuple[int, ...], like: Any) -> Any:
+    """A new array of the dtype, and on the device, of another one."""
+    with device_of(like):
+        return _cupy().empty(shape, like.dtype)
+
+
+def device_of(array: Any) -> Any:
+    """A context in which the device of an array is the current one."""
+    return _cupy().cuda.Device(array.device.id)
 
 
 def _cupy() -> Any:

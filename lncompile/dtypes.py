@@ -80,8 +80,11 @@ def compute_dtype(names: Iterable[str]) -> str:
 
 
 def rounded(values: Any, name: str) -> np.ndarray[Any, np.dtype[Any]]:
-    """``values`` (float32 or float64) as an array of dtype ``name``, rounded once, to nearest even."""
-    values = np.asarray(values)
+    """``values`` (float32 or float64) as an array of dtype ``name``, rounded once, to nearest even.
+
+    Arrays of CuPy's stay on their device.
+    """
+    values = values if hasattr(values, "__cuda_array_interface__") else np.asarray(values)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         if name == "bfloat16" and values.dtype == np.float64:
             # The package rounds to float32 on the way, and then ties that were none.
@@ -90,12 +93,12 @@ def rounded(values: Any, name: str) -> np.ndarray[Any, np.dtype[Any]]:
     return result
 
 
-def _to_odd(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _to_odd(values: Any) -> Any:
     """float64 as float32, what lies between two numbers as the odd one: it rounds on as it would have."""
-    near = np.array(values, np.float32)
+    near = values.astype(np.float32)
     back = near.astype(np.float64)
     bits = near.view(np.uint32)
-    bits -= (np.abs(back) > np.abs(values)).astype(np.uint32)
+    bits -= (abs(back) > abs(values)).astype(np.uint32)
     bits |= ((back < values) | (back > values)).astype(np.uint32)
     return near
 

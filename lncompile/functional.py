@@ -1,4 +1,4 @@
-"""The normalizations of ``torch.nn.functional`` on NumPy arrays: the same names, argument order and defaults.
+"""The normalizations of ``torch.nn.functional`` on NumPy and CuPy arrays: its names, order and defaults.
 
 More parameters stand at the end only: ``out`` receives the result and is returned. These functions compute
 results alone; gradients are where the equations are: ``lncompile.layer_norm.forward`` and ``.backward``, and
@@ -17,10 +17,9 @@ from typing import Any
 
 from lncompile import arrays as arr
 from lncompile import norms
-from lncompile.channels import Running, check_out, checked_channels, number, over, run, tracked
+from lncompile.channels import Running, access_to, check_out, checked_channels, number, over, run, tracked
 from lncompile.dtypes import compute_dtype
 from lncompile.errors import LncTypeError, LncValueError
-from lncompile.kernel import is_on_device
 from lncompile.norm import Norm
 
 _EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52}
@@ -93,7 +92,9 @@ def batch_norm(
     if eps < 0 or (training and eps == 0):
         least = "a positive number in training" if training else "a number of at least 0"
         raise LncValueError(f"eps: expected {least}; got {eps!r}")
-    running = Running(running_mean, running_var, channels, momentum, None if training else "training=False")
+    running = Running(
+        running_mean, running_var, x, channels, momentum, None if training else "training=False"
+    )
     check_out(out, running, input=x, weight=weight, bias=bias)
     if not training:
         return run(norms.batch_norm_inference, x, *running.arrays, weight, bias, eps=eps, out=out)
@@ -155,7 +156,7 @@ def instance_norm(
     """
     x, channels = checked_channels(input, weight=weight, bias=bias)
     needed = None if use_input_stats else "use_input_stats=False"
-    running = Running(running_mean, running_var, channels, momentum, needed)
+    running = Running(running_mean, running_var, x, channels, momentum, needed)
     check_out(out, running, input=x, weight=weight, bias=bias)
     if not use_input_stats:
         return run(norms.batch_norm_inference, x, *running.arrays, weight, bias, eps=eps, out=out)
@@ -177,24 +178,15 @@ def _check_shapes(input: object, normalized_shape: Sequence[int], **parameters: 
         raise LncTypeError(f"normalized_shape: expected a sequence of ints; got {got}") from None
     if not shape:
         raise LncValueError("normalized_shape: expected at least one dimension; got ()")
-    x = _checked("input", input)
+    x = access_to(input).checked("input", input)
     if x.shape[-len(shape) :] != shape:
         raise LncValueError(f"input: expected a shape that ends in normalized_shape {shape}; got {x.shape}")
     for name, value in parameters.items():
         if value is not None:
-            array = _checked(name, value)
+            array = access_to(value).checked(name, value)
             if array.shape != shape:
                 raise LncValueError(f"{name}: expected normalized_shape {shape}; got shape {array.shape}")
     return len(shape)
-
-
-def _checked(name: str, value: object) -> Any:
-    """``value`` as an array, of NumPy's or on a device."""
-    if is_on_device(value):
-        from lncompile import device_arrays
-
-        return device_arrays.checked(name, value)
-    return arr.checked(name, value)
 
 
 def _over_last(norm: Any, count: int) -> Norm:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -13,11 +14,25 @@ from helpers import Arrays, Sizes, arrays_for, compilation_of, run_pair
 from ptx import run
 
 from lncompile.backends.cuda.described import arrays, launches
+from lncompile.backends.cuda.packed import Code
 from lncompile.backends.cuda.plan import plan_of
 from lncompile.backends.cuda.target import find
 from lncompile.device_compiler import CudaCompilation
 from lncompile.dtypes import TABLE
 from lncompile.interface import Phase
+
+
+@contextmanager
+def standing_in() -> Iterator[None]:
+    """Texts in the place of machine code: what is compiled here must not get into a cache."""
+
+    def code(self: CudaCompilation, function: Any) -> Code:
+        return Code(function.name, "", f"{self.target.name} {function.name}".encode(), 40, 96)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CudaCompilation, "code", code)
+        patch.setattr(CudaCompilation, "import_compiler", lambda self: None)
+        yield
 
 
 def _installed(*packages: str) -> bool:

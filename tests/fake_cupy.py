@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+
+from lncompile.backends.cuda import device as driver
+
+
+def _operation(function: Callable[[Any, Any], Any]) -> Callable[[Array, Any], Array]:
+    def method(self: Array, other: Any) -> Array:
+        made = function(self.array, other.array if isinstance(other, Array) else other)
+        return self if made is self.array else on_device(made, self.device.id)
+
+    return method
 
 
 class Array:
@@ -46,6 +57,27 @@ class Array:
 
     def fill(self, value: float) -> None:
         self.array.fill(value)
+
+    def transpose(self, *axes: int) -> Array:
+        return Array(self.array.transpose(*axes), self.device.id)
+
+    # Arithmetic, which CuPy does on the device that is current.
+
+    def astype(self, dtype: Any) -> Array:
+        return on_device(self.array.astype(dtype), self.device.id)
+
+    def view(self, dtype: Any) -> Array:
+        return Array(self.array.view(dtype), self.device.id)
+
+    def mean(self, axes: tuple[int, ...], dtype: Any) -> Array:
+        return on_device(self.array.mean(axes, dtype), self.device.id)
+
+    def __abs__(self) -> Array:
+        return on_device(abs(self.array), self.device.id)
+
+    __add__, __mul__, __rmul__ = map(_operation, (operator.add, operator.mul, operator.mul))
+    __lt__, __gt__, __or__ = map(_operation, (operator.lt, operator.gt, operator.or_))
+    __isub__, __ior__ = map(_operation, (operator.isub, operator.ior))
 
 
 def on_device(array: Any, device: int = 0) -> Array:
@@ -138,4 +170,10 @@ def installed(patch: pytest.MonkeyPatch) -> Iterator[Device]:
     )
     patch.setitem(sys.modules, "cupy", cupy)
     patch.setitem(sys.modules, "cuda.core", core)
+    # What is known of devices is that of these from here on.
+    caches = (driver.info, driver._kernel, driver.stream_of)
+    for cached in caches:
+        cached.cache_clear()
     yield device
+    for cached in caches:
+        cached.cache_clear()

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from cuda_kernels import needs_compiler
+from cuda_kernels import needs_compiler, standing_in
 from fake_cupy import Device, installed, on_device
 from helpers import arrays_for, run_pair
 from libraries import wanted, written
@@ -35,12 +34,10 @@ from lncompile.backends import cuda as cuda_backend
 from lncompile.backends.cpu.target import host
 from lncompile.backends.cuda import device as driver
 from lncompile.backends.cuda.link import load_libraries
-from lncompile.backends.cuda.packed import Code
 from lncompile.backends.cuda.plan import plan_of
 from lncompile.backends.cuda.target import TARGETS
 from lncompile.buffers import batch_sizes
 from lncompile.cli import main
-from lncompile.device_compiler import CudaCompilation
 from lncompile.dtypes import TABLE
 
 X = np.random.default_rng(0).standard_normal((5, 64), dtype=np.float32)
@@ -66,26 +63,8 @@ def _nothing_in_use() -> Iterator[None]:
 @pytest.fixture
 def fake() -> Iterator[Device]:
     """CuPy and what launches, so that calls are noted."""
-    caches = (driver.info, driver._kernel, driver.stream_of)
     with pytest.MonkeyPatch.context() as patch, installed(patch) as device:
-        for cached in caches:
-            cached.cache_clear()
         yield device
-    for cached in caches:
-        cached.cache_clear()
-
-
-@contextmanager
-def standing_in() -> Iterator[None]:
-    """Texts in the place of machine code."""
-
-    def code(self: CudaCompilation, function: Any) -> Code:
-        return Code(function.name, "", f"{self.target.name} {function.name}".encode(), 40, 96)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CudaCompilation, "code", code)
-        patch.setattr(CudaCompilation, "import_compiler", lambda self: None)
-        yield
 
 
 @pytest.fixture

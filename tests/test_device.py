@@ -12,7 +12,6 @@ from fake_cupy import Device, installed, on_device
 
 import lncompile as lnc
 from lncompile import functional
-from lncompile.backends.cuda import device as driver
 from lncompile.backends.cuda.plan import plan_of
 from lncompile.backends.cuda.target import find, serving
 from lncompile.emit.cuda.launches import Blocks, Kernel, Launches
@@ -27,8 +26,6 @@ def packages(request: pytest.FixtureRequest) -> Iterator[Device]:
             request.getfixturevalue(name)
     with pytest.MonkeyPatch.context() as patch, installed(patch) as device:
         yield device
-    for cached in (driver.info, driver._kernel, driver.stream_of):
-        cached.cache_clear()
 
 
 @pytest.fixture
