@@ -15,16 +15,23 @@ import pytest
 from lncompile.backends.cuda import device as driver
 
 
-def _operation(function: Callable[[Any, Any], Any]) -> Callable[[Array, Any], Array]:
-    def method(self: Array, other: Any) -> Array:
-        made = function(self.array, other.array if isinstance(other, Array) else other)
+def _computed(function: Callable[..., Any]) -> Callable[..., Array]:
+    """What is computed from an array's elements, which CuPy does while its device is the current one."""
+
+    def compute(self: Array, *others: Any) -> Array:
+        assert self.driver is not None
+        assert self.driver.current == self.device.id, "computed while another device is current"
+        made = function(self.array, *(other.array if isinstance(other, Array) else other for other in others))
         return self if made is self.array else on_device(made, self.device.id)
 
-    return method
+    return compute
 
 
 class Array:
     """An array that says it is on a device, over one of NumPy's."""
+
+    #: What tells the device that is current.
+    driver: Device | None = None
 
     def __init__(self, array: Any, device: int) -> None:
         self.array = array
@@ -61,23 +68,13 @@ class Array:
     def transpose(self, *axes: int) -> Array:
         return Array(self.array.transpose(*axes), self.device.id)
 
-    # Arithmetic, which CuPy does on the device that is current.
-
-    def astype(self, dtype: Any) -> Array:
-        return on_device(self.array.astype(dtype), self.device.id)
-
     def view(self, dtype: Any) -> Array:
         return Array(self.array.view(dtype), self.device.id)
 
-    def mean(self, axes: tuple[int, ...], dtype: Any) -> Array:
-        return on_device(self.array.mean(axes, dtype), self.device.id)
-
-    def __abs__(self) -> Array:
-        return on_device(abs(self.array), self.device.id)
-
-    __add__, __mul__, __rmul__ = map(_operation, (operator.add, operator.mul, operator.mul))
-    __lt__, __gt__, __or__ = map(_operation, (operator.lt, operator.gt, operator.or_))
-    __isub__, __ior__ = map(_operation, (operator.isub, operator.ior))
+    astype, mean, __abs__ = map(_computed, (np.ndarray.astype, np.ndarray.mean, operator.abs))
+    __add__, __mul__, __rmul__ = map(_computed, (operator.add, operator.mul, operator.mul))
+    __lt__, __gt__, __or__ = map(_computed, (operator.lt, operator.gt, operator.or_))
+    __isub__, __ior__ = map(_computed, (operator.isub, operator.ior))
 
 
 def on_device(array: Any, device: int = 0) -> Array:
@@ -168,6 +165,7 @@ def installed(patch: pytest.MonkeyPatch) -> Iterator[Device]:
     core.ObjectCode = SimpleNamespace(
         from_cubin=lambda cubin: SimpleNamespace(get_kernel=lambda entry: _entry(entry, cubin))
     )
+    patch.setattr(Array, "driver", device)
     patch.setitem(sys.modules, "cupy", cupy)
     patch.setitem(sys.modules, "cuda.core", core)
     # What is known of devices is that of these from here on.

@@ -199,12 +199,15 @@ def test_the_command(stand_ins: None, tmp_path: Path) -> None:
     arguments = ["build", "rms_norm", "--shape", "3x64", "--target", f"cuda:sm_90,{host().name}", "-j", "1"]
     shown = CliRunner().invoke(main, [*arguments, "-o", str(tmp_path / "dist"), "--report"])
     assert shown.exit_code == 0, shown.output
-    heading, *rows = (line.split("  ") for line in shown.output.splitlines()[:-1])
-    assert [part.strip() for part in heading if part] == [
-        *("library", "target", "phase", "launches", "file bytes", "code bytes", "vector bits"),
-        *("registers", "shared bytes", "flops per row", "bytes per row"),
+    on_device, on_cpu, last = shown.output.split("\n\n")
+    heading, forward, _ = (re.split(" {2,}", line) for line in on_device.splitlines())
+    assert heading == [
+        *("library", "target", "phase", "launches", "file bytes", "registers", "shared bytes"),
+        *("flops per row", "bytes per row"),
     ]
-    assert [part.strip() for part in rows[0] if part][4:] == ["31", "40", "96", "258", "516"]
+    assert forward[1:] == ["cuda:sm_90", "forward", "1", "31", "40", "96", "258", "516"]
+    assert "vector bits" in on_cpu
+    assert last.startswith(str(tmp_path / "dist"))
     told = CliRunner().invoke(main, [*arguments, "-o", str(tmp_path / "dist"), "--json"])
     backward = json.loads(told.stdout)["report"][1]
     assert (backward["library"], backward["launches"]) == ("rms_norm_64_float32_sm_90_backward.cubin", 2)

@@ -151,17 +151,21 @@ def _built(wanted: Sequence[Wanted], package: str, static: bool, jobs: int) -> B
 
 
 def _show(report: Sequence[Mapping[str, Any]]) -> None:
-    """The report as a table."""
-    headings = [name for name in (*_TEXTS, *_NUMBERS) if any(name in row for row in report)]
-    cells = [[heading.replace("_", " ") for heading in headings]]
-    cells += [[_cell(row.get(heading, "")) for heading in headings] for row in report]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        padded = [
-            cell.ljust(width) if heading in _TEXTS else cell.rjust(width)
-            for cell, width, heading in zip(row, widths, headings, strict=True)
-        ]
-        click.echo("  ".join(padded).rstrip())
+    """The report as a table for each kind of targets, which tell different things."""
+    tables: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in report:
+        tables.setdefault((*_TEXTS, *(name for name in _NUMBERS if name in row)), []).append(row)
+    for headings, rows in tables.items():
+        cells = [[heading.replace("_", " ") for heading in headings]]
+        cells += [[_cell(row[heading]) for heading in headings] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for line in cells:
+            padded = [
+                cell.ljust(width) if heading in _TEXTS else cell.rjust(width)
+                for cell, width, heading in zip(line, widths, headings, strict=True)
+            ]
+            click.echo("  ".join(padded).rstrip())
+        click.echo()
 
 
 def _cell(value: object) -> str:
