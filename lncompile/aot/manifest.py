@@ -34,18 +34,20 @@ _RULES = {
     "cuda": {
         "devices": "A target's cubins run on devices of its major compute capability and its minor one "
         "or a later.",
-        "names": "Expressions are over rows and multiprocessors, in C's integer arithmetic; max(a, b) is the "
-        "larger one. Any number of multiprocessors from 1 on gives right results, the device's own "
-        "the quickest; that of the kernel is the usual device's.",
+        "names": "Expressions are over rows, the product of the batch axes of the first input, and "
+        "multiprocessors, in C's integer arithmetic; max(a, b) is the larger one. Any number of "
+        "multiprocessors from 1 on gives right results, the device's own the quickest; that of the kernel "
+        "is the usual device's.",
         "launches": "The launches of a phase go to one stream in order, without those that have a 0 in their "
         "grid. shared is the dynamic shared memory of a block in bytes; the driver has to be asked for more "
         "than 49152 (CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES).",
         "args": "All parameters in order: a buffer is the 64-bit address of its first element, 0 for an "
-        "optional one that is not wanted; a size or value is a number of its ctype.",
+        "optional one that is not wanted; a size or value is a number of its ctype. Workspaces may hold "
+        "anything before their phase.",
         "alignment": "Every array begins at a multiple of alignment bytes; there is no code for others.",
         "overlap": _OVERLAP,
-        "bits": "The same launches give the same bits. With another number of multiprocessors, gradients of "
-        "parameters are summed in another order.",
+        "bits": "The same launches give the same bits. With another number of multiprocessors, sums over "
+        "rows, such as gradients of parameters, are in another order.",
     },
 }
 _RETURNS = {"0": "success", "1": "this CPU lacks instructions; nothing was written"}
