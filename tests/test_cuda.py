@@ -74,6 +74,11 @@ def test_family(norm: Any, sizes: dict[str, int]) -> None:
     check(norm, sizes, tolerance=2e-6)
 
 
+def test_sums_of_steps_where_some_teams_of_a_warp_have_no_row() -> None:
+    # Four teams share a warp; two of the second warp's have nothing to do, and no part in the others' sums.
+    check(lnc.group_norm, {"n": 3, "g": 2, "c": 3, "...": 24}, tolerance=2e-6)
+
+
 #: Every way in which the loops lie; the others take minutes.
 QUICK = ("groups", "crossed", "two kinds, channels last")
 

@@ -30,16 +30,23 @@ class Exchange:
         """Lines that set up the shared memory of all exchanges so far."""
         return [f"share_{dtype}({places})" for dtype, places in sorted(self.places.items())]
 
-    def together(self, names: list[tuple[str, str]], width: Width, team: Team, threads: int) -> list[str]:
-        """Lines that combine what ``threads`` neighbours have under each name, by its operation."""
+    def together(
+        self, names: list[tuple[str, str]], width: Width, team: Team, *, of_steps: bool
+    ) -> list[str]:
+        """Lines that combine what neighbours have under each name, by its operation.
+
+        The neighbours are a team's threads, or with ``of_steps`` those of a step of its loops.
+        """
+        threads = team.per_step if of_steps else team.threads
         if threads == 1 or not names:
             return []
         if team.strided:
             self.meetings += 1
             return self._of_columns(names, width, team)
         within = min(threads, WARP)
-        # The groups of a team need not take their steps together; all teams of a warp do the rest together.
-        call = "{}({}, {})" if threads == team.threads or within == WARP else "{}({}, {}, True)"
+        # Groups need not take their steps together, and teams whose rows are computed in another way, or that
+        # have none, take none; all teams of a warp do the rest together.
+        call = "{}({}, {}, True)" if of_steps and within < WARP else "{}({}, {})"
         lines = [f"{name} = {call.format(_OF_WARP[op], name, within)}" for name, op in names]
         warps = threads // WARP
         if warps <= 1:

@@ -273,9 +273,12 @@ class TeamRow:
 
     # Putting together
 
-    def together(self, names: list[tuple[str, str]], threads: int | None = None) -> list[str]:
-        """Lines that add up, or find the largest of, what the team's threads have under these names."""
-        return self.exchange.together(names, self.width, self.team, threads or self.team.threads)
+    def together(self, names: list[tuple[str, str]], *, of_steps: bool = False) -> list[str]:
+        """Lines that add up, or find the largest of, what the team's threads have under these names.
+
+        With ``of_steps`` those of a step of the loops around the vectors.
+        """
+        return self.exchange.together(names, self.width, self.team, of_steps=of_steps)
 
     def kept(self, text: str, part: Part, neutral: str) -> str:
         """``text``, or what changes nothing where a thread has no such part."""

@@ -40,7 +40,7 @@ class Sums:
             value = self.context.contribution(out)
             assert isinstance(out.value, Reduce)
             if self.context.loops.vector in value.axes and not self.context.loops.across:
-                lines += row.together([(name, operation(out))], self.context.team.per_step)
+                lines += row.together([(name, operation(out))], of_steps=True)
             axes = {*self.context.nest.unit_axes(out), *self.context.nest.steps}
             write.append(f"store({out.name}, {self.context.nest.offset(out, axes)}, {name})")
         first = f"remainder(member, {self.context.team.per_step}) == 0"
