@@ -130,17 +130,27 @@ def test_expressions_are_what_calls_compute(name: str) -> None:
                     assert sizes_of(told_size, rows, multiprocessors) == (size,)
 
 
+LAUNCHED = {
+    "rows": (
+        *(lnc.layer_norm, {"...": 5, "d": 40}, (1, 40), 5),
+        *({"x": "bfloat16", "weight": "float32", "bias": "float32"}, {}),
+    ),
+    "groups": (lnc.group_norm, {"n": 3, "g": 2, "c": 3, "...": 24}, (1, 6, 24), 6, "float32", {"g": 2}),
+}
+
+
 @needs_compiler
-def test_launched_by_the_manifest_alone(tmp_path: Path) -> None:
-    norm, sizes = lnc.layer_norm, {"...": 5, "d": 40}
-    kernel = wanted(norm, (1, 40), {"x": "bfloat16", "weight": "float32", "bias": "float32"}, "cuda:sm_80")
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_launched_by_the_manifest_alone(tmp_path: Path, name: str) -> None:
+    norm, sizes, shape, rows, dtype, options = LAUNCHED[name]
+    kernel = wanted(norm, shape, dtype, "cuda:sm_80", **options)
     directory = written(tmp_path / "dist", kernel)
-    compiled = lnc.compile(norm, shape=(1, 40), dtype=dict(kernel.special.dtypes), target="cuda:sm_80")
+    compiled: Any = lnc.compile(norm, shape=shape, dtype=dtype, target="cuda:sm_80", **options)
     # The interpreter runs PTX: the module that each cubin was made of.
-    modules = {launch.cubin: launch.ptx for launch in compiled.launches}  # type: ignore[attr-defined]
+    modules = {launch.cubin: launch.ptx for launch in compiled.launches}
     (record,) = json.loads((directory / "manifest.json").read_text())["kernels"]
     buffers = {
-        name: buffer | {"shape": sizes_of(buffer["shape"], 5, 3)}
+        name: buffer | {"shape": sizes_of(buffer["shape"], rows, 3)}
         for name, buffer in record["buffers"].items()
     }
     launches = [
@@ -148,9 +158,9 @@ def test_launched_by_the_manifest_alone(tmp_path: Path) -> None:
             **{key: call[key] for key in ("entry", "block", "cluster", "shared")},
             "phase": phase,
             "ptx": modules[(directory / call["cubin"]).read_bytes()],
-            "grid": sizes_of(call["grid"], 5, 3),
+            "grid": sizes_of(call["grid"], rows, 3),
             "args": [
-                arg if "buffer" in arg else {"value": evaluated(arg.get("value", arg.get("size")), 5, 3)}
+                arg if "buffer" in arg else {"value": evaluated(arg.get("value", arg.get("size")), rows, 3)}
                 for arg in call["args"]
             ],
         }
