@@ -238,7 +238,7 @@ def test_figures_stand_between_marks(tmp_path: Path) -> None:
     path.write_text(README.replace("small", "smell"))
     result = CliRunner().invoke(bench, ["readme", str(path)])
     assert result.exit_code == 1
-    assert "expected one of described, small, rows" in result.output
+    assert "expected one of described, small, summary, rows" in result.output
     path.write_text("no marks")
     assert "expected a line `<!-- bench results" in CliRunner().invoke(bench, ["readme", str(path)]).output
 
@@ -248,10 +248,21 @@ def test_every_figure_can_be_made_of_nothing() -> None:
         assert isinstance(make(Results(MACHINE)), str)
 
 
-def test_the_readme_has_the_figures_of_the_results() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    results = store.load(ROOT / figures.source(text))
-    assert figures.fill(text, results) == text, "run `python -m benchmarks readme`"
+@pytest.mark.parametrize("file", ["README.md", "benchmarks/RESULTS.md"])
+def test_pages_have_the_figures_of_the_results(file: str) -> None:
+    path = ROOT / file
+    text = path.read_text(encoding="utf-8")
+    results = store.load(path.parent / figures.source(text))
+    assert figures.fill(text, results) == text, f"run `python -m benchmarks readme {file}`"
+
+
+def test_the_summary_is_of_means_and_worst_cells() -> None:
+    cells = [
+        cell({"lncompile": 2.0, "limit": 1.0, "torch": 6.0}),
+        cell({"lncompile": 1.0, "limit": 1.0, "torch": 12.0}, shape=(4096, 4096)),
+    ]
+    text = figures.FIGURES["summary"](Results(MACHINE, cells))
+    assert "| forward, 1 thread | 1.41 (2.00) | – | 6.00 (3.00) | – | – | – |" in text
 
 
 def test_plots(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from ..contenders import LIMIT, OURS
-from ..grid import ROW_NORMS, Case
+from ..grid import ROW_NORMS, Case, in_grid
 from ..rounds import machine
-from ..rounds.stats import Spread
+from ..rounds.stats import Spread, geometric_mean
 from ..rounds.store import Cell, Results
 from . import reach
 from .table import between, number
@@ -79,6 +79,29 @@ def _small(results: Results) -> str:
     return _markdown(["", OURS, "PyTorch"], rows)
 
 
+def _summary(results: Results) -> str:
+    """The grid by phase and threads: geometric means, and in brackets the worst cell."""
+    grid = [
+        cell
+        for cell in results.cells
+        if in_grid(cell.case) and (cell.mode, cell.case.dtype) == ("mapped", "float32")
+    ]
+    rows = []
+    for threads, phase in dict.fromkeys((cell.threads, cell.case.phase) for cell in grid):
+        cells = [cell for cell in grid if (cell.threads, cell.case.phase) == (threads, phase)]
+        beside = [_mean([cell.ratio(name, OURS) for cell in cells], min) for name in _PEERS]
+        large = [cell for cell in cells if cell.case.bytes >= reach.LARGE]
+        setting = f"{phase}, {threads} thread{'s' * (threads > 1)}"
+        rows.append([setting, _mean([cell.ratio(OURS, LIMIT) for cell in large], max), *beside])
+    return _markdown(["", "over the copy, from 16 MiB", *_PEERS], sorted(rows))
+
+
+def _mean(ratios: Iterable[Spread | None], worst: Callable[[Iterable[float]], float]) -> str:
+    medians = [ratio.median for ratio in ratios if ratio is not None]
+    mean = geometric_mean(medians)
+    return "–" if mean is None else f"{mean:.2f} ({worst(medians):.2f})"
+
+
 def _rows(results: Results) -> str:
     return _grid(results, [cell for cell in results.cells if cell.case.norm in ROW_NORMS])
 
@@ -123,6 +146,7 @@ def _reach(results: Results) -> str:
 FIGURES: dict[str, Callable[[Results], str]] = {
     "described": _described,
     "small": _small,
+    "summary": _summary,
     "rows": _rows,
     "images": _images,
     "reach": _reach,

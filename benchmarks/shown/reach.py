@@ -15,13 +15,15 @@ from ..rounds.store import Cell, Results
 from .table import number
 
 _KIB, _MIB = 1 << 10, 1 << 20
+#: Cells of so many bytes and more do not fit caches.
+LARGE = 16 * _MIB
 
 #: Bounds of the time over the copy's: phase, least bytes, bytes below, geometric mean, any cell.
 _BOUNDS = (
-    ("forward", 16 * _MIB, None, 1.10, 1.25),
-    ("forward", 64 * _KIB, 16 * _MIB, 1.4, 1.6),
-    ("backward", 16 * _MIB, None, 1.25, 1.42),
-    ("backward", 64 * _KIB, 16 * _MIB, 1.6, 1.8),
+    ("forward", LARGE, None, 1.10, 1.25),
+    ("forward", 64 * _KIB, LARGE, 1.4, 1.6),
+    ("backward", LARGE, None, 1.25, 1.42),
+    ("backward", 64 * _KIB, LARGE, 1.6, 1.8),
 )
 
 PEERS = ("torch", "torch.compile", "jax", "onnxruntime")
