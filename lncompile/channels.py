@@ -12,7 +12,7 @@ from lncompile import arrays as arr
 from lncompile import axes as ax
 from lncompile.dtypes import TABLE, rounded
 from lncompile.errors import LncTypeError, LncValueError
-from lncompile.kernel import is_on_device
+from lncompile.kernel import access_to
 from lncompile.language import mean, square
 from lncompile.norm import Norm, dispatcher_of, norm
 
@@ -22,15 +22,6 @@ def _of_channels(array: Any) -> Any:
     return (
         array.mean(tuple(range(array.ndim - 1)), np.float64) if array.ndim > 1 else array.astype(np.float64)
     )
-
-
-def access_to(value: object) -> Any:
-    """The checks and allocations for arrays where ``value`` is: of NumPy's, or on a device."""
-    if is_on_device(value):
-        from lncompile import device_arrays
-
-        return device_arrays
-    return arr
 
 
 class Running:

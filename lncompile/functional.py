@@ -17,9 +17,10 @@ from typing import Any
 
 from lncompile import arrays as arr
 from lncompile import norms
-from lncompile.channels import Running, access_to, check_out, checked_channels, number, over, run, tracked
+from lncompile.channels import Running, check_out, checked_channels, number, over, run, tracked
 from lncompile.dtypes import compute_dtype
 from lncompile.errors import LncTypeError, LncValueError
+from lncompile.kernel import access_to
 from lncompile.norm import Norm
 
 _EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52}

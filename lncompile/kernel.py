@@ -62,15 +62,10 @@ class Signature:
 
     def checked(self, values: Sequence[object]) -> list[Array | None]:
         """The arguments as arrays of supported dtypes, None for those that are left out."""
-        if any(is_on_device(value) for value in values):
-            from lncompile import device_arrays
-
-            return [
-                None if value is None and name in self.optional else device_arrays.checked(name, value)
-                for name, value in zip(self.arguments, values, strict=True)
-            ]
+        # One array on a device, and all of them have to be.
+        access = access_to(next(filter(is_on_device, values), None))
         return [
-            None if value is None and name in self.optional else arr.checked(name, value)
+            None if value is None and name in self.optional else access.checked(name, value)
             for name, value in zip(self.arguments, values, strict=True)
         ]
 
@@ -380,6 +375,15 @@ def is_on_device(value: object) -> bool:
     from lncompile import device_arrays
 
     return device_arrays.is_on_device(value)
+
+
+def access_to(value: object) -> Any:
+    """The checks and allocations for arrays where ``value`` is: of NumPy's, or on a device."""
+    if is_on_device(value):
+        from lncompile import device_arrays
+
+        return device_arrays
+    return arr
 
 
 def target_of(arrays: Sequence[Any]) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -58,7 +58,8 @@ class OnDevice:
     """An array of NumPy's behind the part of CuPy's interface that cells use."""
 
     __array_ufunc__ = None
-    device = DEVICE
+    __cuda_array_interface__: ClassVar[dict[str, Any]] = {}
+    device = SimpleNamespace(id=0)
 
     def __init__(self, array: Any) -> None:
         assert isinstance(array, np.ndarray)
@@ -106,6 +107,7 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Any:
     module.empty = lambda shape, dtype: OnDevice(np.full(shape, np.nan, dtype))
     module.zeros = lambda shape, dtype=np.float64: OnDevice(np.zeros(shape, dtype))
     module.empty_like = lambda other: OnDevice(np.full_like(other.array, np.nan))
+    module.cuda = SimpleNamespace(Device={0: DEVICE}.__getitem__)
     monkeypatch.setitem(sys.modules, "cupy", module)
     return module
 

@@ -59,6 +59,10 @@ class Width:
         """An expression for a vector of equal lanes."""
         return f"{'f32x' if self.dtype == 'float32' else 'f64x'}({value}, {self.lanes})"
 
+    def memory(self, length: int) -> str:
+        """An expression for scratch memory of ``length`` elements."""
+        return f"{'f32_memory' if self.dtype == 'float32' else 'f64_memory'}({length})"
+
     def converted(self, text: str, source: str) -> str:
         """``text``, of element type ``source``, in this width's type."""
         return text if source == self.dtype else f"as_{self.dtype}({text})"

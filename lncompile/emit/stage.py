@@ -92,9 +92,8 @@ class StageKernel:
         numbers = length + max(row.width.lanes, element_lanes)
         most = MOST_BYTES // (numbers * TABLE[row.width.dtype].itemsize)
         found = remembered(self.context.scope, [*(passes[level] for level in sorted(passes)), written], most)
-        make = {"float32": "f32_memory", "float64": "f64_memory"}[row.width.dtype]
         names = sorted(map(self.context.scope.memory_name, found))
-        return [f"{name} = {make}({numbers})" for name in names], found
+        return [f"{name} = {row.width.memory(numbers)}" for name in names], found
 
     def _tile(self) -> list[str]:
         vector = self.context.nest.vector

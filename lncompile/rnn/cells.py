@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lncompile.errors import LncTypeError, LncValueError
+from lncompile.kernel import access_to
 from lncompile.rnn import equations
-from lncompile.rnn.checks import Array, checked, checked_size, described, device_of, library_of
+from lncompile.rnn.checks import Array, checked, checked_size, described, library_of
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Cell:
         library = library_of("xs", xs)
         checked("xs", xs, ("T", "B", self.input_size), self.dtype, library)
         params = self._checked_params(library)
-        with device_of(xs):
+        with access_to(xs).device_of(xs):
             states = self._initial(state, xs.shape[1], library)
             return self._run(xs, states, params, library)
 
@@ -160,7 +161,7 @@ class Cell:
             )
         library = library_of("xs", ctx.xs)
         checked("dhs", dhs, ctx.before.shape, self.dtype, library)
-        with device_of(ctx.xs):
+        with access_to(ctx.xs).device_of(ctx.xs):
             return self._run_back(dhs, ctx, library)
 
     def _run_back(self, dhs: Array, ctx: Context, library: Any) -> tuple[dict[str, Array], Array]:

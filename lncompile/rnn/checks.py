@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,12 +20,6 @@ def library_of(name: str, array: object) -> Any:
         if isinstance(array, library.ndarray):
             return library
     raise LncTypeError(f"{name}: expected an array of NumPy or CuPy; got {described(array)}")
-
-
-def device_of(array: Array) -> AbstractContextManager[Any]:
-    """Makes the device of an array of CuPy's the current one."""
-    device: AbstractContextManager[Any] = nullcontext() if isinstance(array, np.ndarray) else array.device
-    return device
 
 
 def checked(

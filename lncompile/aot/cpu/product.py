@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from lncompile.aot.cpu.describe import described
@@ -44,7 +44,7 @@ class CpuProduct:
         """An object file a level, and that of the functions over all levels."""
         stem = self.library.stem
         levels = [
-            Part(f"{stem} for {level.target.name}", lambda level=level: self._level(level), import_compiler)  # type: ignore[misc]
+            Part(f"{stem} for {level.target.name}", partial(self._level, level), import_compiler)
             for level in self.library.levels
         ]
         return [*levels, Part(f"{stem}, entry points", self._front, import_compiler)]

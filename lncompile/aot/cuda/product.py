@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from lncompile.aot.cuda.describe import Record, described
 from lncompile.aot.cuda.opener import abi
@@ -15,6 +15,7 @@ from lncompile.aot.wanted import Wanted
 from lncompile.backends.cuda.packed import decoded, encoded
 from lncompile.device_compiler import CudaCompilation
 from lncompile.emit.cuda import launches
+from lncompile.emit.cuda.lower import Function
 from lncompile.specialize import device_compilation, traced
 
 
@@ -51,11 +52,14 @@ class CudaProduct:
         return [
             Part(
                 self.cubins[function.name],
-                lambda function=function: encoded(self.compilation.code(function)),  # type: ignore[misc]
+                partial(self._encoded, function),
                 self.compilation.import_compiler,
             )
             for function in self.compilation.lowered.functions
         ]
+
+    def _encoded(self, function: Function) -> bytes:
+        return encoded(self.compilation.code(function))
 
     def finish(self, made: Sequence[bytes], static: bool) -> Output:
         """Write the cubins; there is nothing to link in statically."""
