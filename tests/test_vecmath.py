@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from lncompile.backends.cpu import elf, vecmath
+from lncompile.backends.cpu import elf, estimates, target, vecmath
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FUNCTIONS = ["exp", "log", "tanh", "sigmoid", "erf"]
 TYPES = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 # In ulps, as the docstrings promise.
-BOUNDS = {"exp": 1.1, "log": 0.9, "tanh": 1.6, "sigmoid": 1.9, "erf": 1.6}
+BOUNDS = {"rsqrt": 1.5, "exp": 1.1, "log": 0.9, "tanh": 1.6, "sigmoid": 1.9, "erf": 1.6}
 
 TARGETS = [
     *(("x86_64-unknown-linux-gnu", f"x86-64{level}") for level in ("", "-v2", "-v3", "-v4")),
@@ -49,7 +49,7 @@ def module(function: str, dtype: str, lanes: int) -> str:
     at = builder.mul(i, int64(max(lanes, 1)))
     source, target = (builder.bitcast(builder.gep(p, [at]), block.as_pointer()) for p in kernel.args[:2])
     x = builder.load(source, align=align)
-    y = getattr(vecmath, function)(builder, x)
+    y = getattr(estimates if function == "rsqrt" else vecmath, function)(builder, x)
     assert y.type == x.type
     builder.store(y, target, align=align)
     following = builder.add(i, int64(1))
@@ -122,6 +122,7 @@ def erf(x: Array) -> Array:
 
 
 REFERENCES: dict[str, Callable[[Array], Array]] = {
+    "rsqrt": lambda v: np.asarray(1 / np.sqrt(v)),
     "exp": np.exp,
     "log": np.log,
     "tanh": np.tanh,
@@ -260,3 +261,30 @@ def test_straight_line(function: str) -> None:
     assert len(re.findall(r"^\s*br ", source, re.MULTILINE)) == 2
     assert set(re.findall(r"\bcall (.*?)\(", source)) == {'<8 x float> @"llvm.fmuladd.v8f32"'}
     assert not re.search(r"\b(fast|nnan|ninf|nsz|arcp|contract|afn|reassoc)\b", source)
+
+
+@pytest.fixture
+def estimating() -> None:
+    if not target.host().estimates_rsqrt:
+        pytest.skip("this CPU has no estimate of 1 / sqrt in float64")
+
+
+@pytest.mark.usefixtures("estimating")
+@pytest.mark.parametrize("lanes", [0, 1, 2, 8, 32])
+def test_rsqrt_error(evaluate: Callable[..., Array], lanes: int) -> None:
+    """Numbers of every size, subnormal ones too, and what is not positive or not finite."""
+    edges = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, -1.0, 5e-324, 2.0**-1022, 1.7e308, 1.0, 4.0])
+    x = np.concatenate([edges, samples("float64", 100_000)])
+    y = evaluate("rsqrt", x, lanes)
+    assert ulps("rsqrt", x, y) <= BOUNDS["rsqrt"]
+    assert np.array_equal(np.signbit(y[:2]), [False, True])
+    assert np.array_equal(y, evaluate("rsqrt", x, 8), equal_nan=True)
+
+
+@pytest.mark.usefixtures("estimating")
+def test_rsqrt_without_the_divider() -> None:
+    """Neither a square root nor a division is left for the processor, and no undefined symbol."""
+    for lanes in (0, 8, 32):
+        source = module("rsqrt", "float64", lanes)
+        assert linked(source, "x86_64-unknown-linux-gnu", "x86-64-v4", "-prefer-256-bit")
+        assert not re.search(r"\b(fdiv|llvm\.sqrt)\b", source)

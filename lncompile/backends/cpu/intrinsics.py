@@ -19,7 +19,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic
 
-from lncompile.backends.cpu import halves, vecmath
+from lncompile.backends.cpu import estimates, halves, vecmath
 
 I32, I64 = lir.IntType(32), lir.IntType(64)
 
@@ -483,9 +483,17 @@ def sqrt(builder: Any, v: Any) -> Any:
     return _call(builder, "llvm.sqrt", (v,))
 
 
-@_elementwise
-def rsqrt(builder: Any, v: Any) -> Any:
-    return builder.fdiv(_constant(v.type, 1.0), _call(builder, "llvm.sqrt", (v,)))
+@intrinsic
+def rsqrt(typing_context: Any, v: Any) -> Any:
+    kind = _joined(v)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = _adapted(context, builder, args[0], v, kind)
+        if _element(kind) == types.float64 and context.lnc_target.estimates_rsqrt:
+            return estimates.rsqrt(builder, value)
+        return builder.fdiv(_constant(value.type, 1.0), _call(builder, "llvm.sqrt", (value,)))
+
+    return None if kind is None else (kind(v), generate)
 
 
 @_elementwise

@@ -14,6 +14,7 @@ class CpuTarget(NamedTuple):
     """What LLVM is told to generate code for; ``vector_bytes`` is the width of its registers.
 
     ``converts_float16``: it has instructions for that, so that LLVM does not call a library.
+    ``estimates_rsqrt``: it has AVX-512's estimate of 1 / sqrt in float64.
     """
 
     name: str
@@ -22,6 +23,7 @@ class CpuTarget(NamedTuple):
     features: str
     vector_bytes: int
     converts_float16: bool
+    estimates_rsqrt: bool = False
 
 
 _LINUX = "x86_64-unknown-linux-gnu"
@@ -31,7 +33,7 @@ TARGETS: dict[str, CpuTarget] = {
         CpuTarget("cpu:x86-64-v2", _LINUX, "x86-64-v2", "", 16, False),
         CpuTarget("cpu:x86-64-v3", _LINUX, "x86-64-v3", "", 32, True),
         # LLVM keeps to 256-bit registers on this level unless told otherwise.
-        CpuTarget("cpu:x86-64-v4", _LINUX, "x86-64-v4", "-prefer-256-bit", 64, True),
+        CpuTarget("cpu:x86-64-v4", _LINUX, "x86-64-v4", "-prefer-256-bit", 64, True, True),
         CpuTarget("cpu:aarch64", "aarch64-unknown-linux-gnu", "generic", "", 16, True),
     )
 }

@@ -150,10 +150,14 @@ class _Tile:
                 builder.store(_shuffled(builder, vector, vector, lanes), address, align=self.itemsize)
 
     def load_lanes(self, builder: Any, scratch: Any, column: int, lane: int, count: int) -> Any:
-        """``count`` lanes of a column."""
-        return builder.load(
-            self._vector(builder, scratch, column * self.lanes + lane, count), align=self.itemsize
+        """``count`` lanes of a column, by a load of all of them: as it was stored, so LLVM keeps it in registers.
+
+        Loads of a part of what was stored became shifts of an integer of 1024 bits, lane by lane.
+        """
+        whole = builder.load(
+            self._vector(builder, scratch, column * self.lanes, self.lanes), align=self.itemsize
         )
+        return _shuffled(builder, whole, whole, list(range(lane, lane + count)))
 
     def store_lanes(self, builder: Any, scratch: Any, column: int, lane: int, vector: Any) -> None:
         """Write a vector into a column."""
