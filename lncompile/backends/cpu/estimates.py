@@ -1,8 +1,7 @@
 """1 / sqrt in float64 from the estimate of AVX-512: no square root, no division.
 
-The divider takes 40 cycles for eight of them, one after the other (``vsqrtpd`` 24, ``vdivpd`` 16 on Sapphire
-Rapids), these instructions 8: tiles of 32 rows of 8 features took 0.47 ns an element with the divider and 0.34
-without, layer norm forward.
+The divider takes some 40 cycles for eight of them, one after the other, these instructions 8: layer norm
+forward of rows of 8, 32 side by side, took 0.47 ns an element with the divider and 0.34 without (float32, in cache).
 """
 
 from __future__ import annotations

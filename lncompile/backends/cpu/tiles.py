@@ -150,9 +150,10 @@ class _Tile:
                 builder.store(_shuffled(builder, vector, vector, lanes), address, align=self.itemsize)
 
     def load_lanes(self, builder: Any, scratch: Any, column: int, lane: int, count: int) -> Any:
-        """``count`` lanes of a column, by a load of all of them: as it was stored, so LLVM keeps it in registers.
+        """``count`` lanes of a column, by a load of all of them.
 
-        Loads of a part of what was stored became shifts of an integer of 1024 bits, lane by lane.
+        That is how columns are stored, so LLVM keeps them in registers. Loads of a part of what was stored
+        became shifts of an integer of 1024 bits, lane by lane.
         """
         whole = builder.load(
             self._vector(builder, scratch, column * self.lanes, self.lanes), align=self.itemsize
