@@ -21,6 +21,7 @@ DIRECTORY = Path(__file__).parent / "golden"
 KERNELS: dict[str, tuple[Any, int, str, str]] = {
     "layer_norm_1024_float32.py": (lnc.layer_norm, 1024, "float32", "cpu:x86-64-v3"),
     "layer_norm_13_float64.py": (lnc.layer_norm, 13, "float64", "cpu:x86-64-v3"),
+    "rms_norm_64_float32.py": (lnc.rms_norm, 64, "float32", "cpu:x86-64-v3"),
     "rms_norm_1024_float32.py": (lnc.rms_norm, 1024, "float32", "cpu:x86-64-v3"),
     "rms_norm_13_float64.py": (lnc.rms_norm, 13, "float64", "cpu:x86-64-v3"),
     "layer_norm_1024_bfloat16_cuda.py": (lnc.layer_norm, 1024, "bfloat16", "cuda:sm_90"),

@@ -33,13 +33,15 @@ def memories(norm: Any, sizes: dict[str, int], dtype: str = "float32") -> tuple[
 
 
 def test_values_are_computed_once_and_as_few_remembered_as_do() -> None:
-    forward, _ = memories(softmax, {"...": 4, "d": 200})
+    forward, _ = memories(softmax, {"...": 4, "d": 300})
     assert forward == ["e"]
-    forward, backward = memories(lstm_step, {"n": 4, "gate": 4, "d": 200})
+    forward, backward = memories(lstm_step, {"n": 4, "gate": 4, "d": 300})
     assert forward == ["new_c"], "of two sigmoids and a tanh"
     assert 1 <= len(backward) <= 8
-    forward, _ = memories(centred_twice, {"n": 4, "d": 200})
+    forward, _ = memories(centred_twice, {"n": 4, "d": 300})
     assert len(forward) == 1, "the exponential, not what is cheap to make of it"
+    together, _ = memories(softmax, {"...": 4, "d": 200})
+    assert "e" in together, "rows together have other memory, too"
 
 
 @pytest.mark.parametrize(("norm", "sizes"), [(softmax, {"...": 2}), (lstm_step, {"n": 2, "gate": 4})])
@@ -48,14 +50,15 @@ def test_rows_too_long_for_the_stack_and_rows_in_the_lanes_remember_nothing(norm
     assert memories(softmax, {"...": 4, "d": 8}) == ([], [])
 
 
+@pytest.mark.parametrize("features", [150, 300])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "norm", [softmax, lstm_step, gru_step, centred_twice], ids=lambda norm: norm.__name__
 )
 def test_what_is_remembered_has_the_bits_that_it_would_have_again(
-    norm: Any, dtype: str, monkeypatch: pytest.MonkeyPatch
+    norm: Any, dtype: str, features: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = {"...": 3, "n": 3, "gate": 2 if norm is gru_step else 4, "d": 150}
+    sizes = {"...": 3, "n": 3, "gate": 2 if norm is gru_step else 4, "d": features}
     compilation = compilation_of(norm, sizes, dtype)
     inputs = (*compilation.program.inputs, *compilation.pair.backward.inputs)
     arrays = arrays_for(tuple(node for node in inputs if node.role in ("input", "cotangent")), sizes)

@@ -62,18 +62,22 @@ class Elements:
         if self.context.loops.group > 1:
             streamed = self._groups(row, stream=True)
             return fill("cpu/features.py", "streamed_or_not", {"streamed": streamed, "plain": plain})
-        holes = {
-            "head": self._element_step(row, "start", stream=False),
-            "whole": self._element_step(row, None, stream=True),
-            "partial": self._element_step(row, "left", stream=False),
-        }
-        names = {
-            "FEATURES": row.length,
-            "LANES": row.width.lanes,
-            "BYTES": self.context.schedule.stream_bytes,
-        }
-        target = self.context.nest.step_pointer(self.streaming.outputs[0])
-        body = fill("cpu/features.py", "features_streamed", holes, TARGET=target, **names)
+        whole = self._element_step(row, None, stream=True)
+        if self.streaming.of_short_rows:
+            body = over_features(row.length, row.width.lanes, lambda _: whole)
+        else:
+            holes = {
+                "head": self._element_step(row, "start", stream=False),
+                "whole": whole,
+                "partial": self._element_step(row, "left", stream=False),
+            }
+            names = {
+                "TARGET": self.context.nest.step_pointer(self.streaming.outputs[0]),
+                "FEATURES": row.length,
+                "LANES": row.width.lanes,
+                "BYTES": self.context.schedule.stream_bytes,
+            }
+            body = fill("cpu/features.py", "features_streamed", holes, **names)
         roots = [self.context.contribution(out) for out in self.context.element_outputs]
         streamed = row.over_steps(row.step_start(roots, self.context.element_outputs), body)
         return fill("cpu/features.py", "streamed_or_not", {"streamed": streamed, "plain": plain})
@@ -122,13 +126,13 @@ class Elements:
             body = over_features(
                 row.length, row.width.lanes, lambda left: self._group_step(row, left, stream=False)
             )
+        first, last = nest.rows_in_common
         return fill(
             "cpu/units.py",
             "groups_of_rows",
             {"body": [*head, *body]},
-            BLOCK=nest.block_index,
-            PER=self.context.loops.block,
-            ROWS=as_python(nest.size(block)),
+            FIRST=first,
+            LAST=last,
             GROUP=self.context.loops.group,
         )
 

@@ -11,12 +11,13 @@ for c in range(0, 32):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from lncompile.emit.nest import Nest, as_python
 from lncompile.emit.scope import Scope, Width
 from lncompile.emit.templates import fill
+from lncompile.emit.together import Together
 from lncompile.ir import Binary, Const, Input, Node, Output, depending_on, operands, topological
 
 #: How many elements the last vector holds: a number, the name of one, or None for a whole vector.
@@ -40,7 +41,8 @@ class Row:
     ``careful`` is the second path, in float64 and with every moment about the mean of the whole row.
     ``conditions`` are the checks under which the first path can be trusted. Values that are ``remembered``
     are ``known`` once a loop has stored them. Of rows side by side some may be
-    ordinary: then elements are those of the first path, ``ordinary_row``, in their lanes.
+    ordinary: then elements are those of the first path, ``ordinary_row``, in their lanes. With ``together``,
+    what is outside of the loops is computed for several rows at once.
     """
 
     scope: Scope
@@ -54,6 +56,7 @@ class Row:
     remembered: frozenset[Node] = frozenset()
     known: set[Node] = field(default_factory=set)
     ordinary_row: Row | None = None
+    together: Together | None = None
 
     @property
     def length(self) -> Length:
@@ -68,6 +71,15 @@ class Row:
     def count(self) -> int:
         """The number of elements of a row, what a mean divides by."""
         return self.scope.program.count(self.nest.loops.inside)
+
+    @property
+    def row_sized(self) -> Width:
+        """The type and lanes of row-sized values that are vectors."""
+        return Width("float64", self.together.rows if self.together else self.width.lanes)
+
+    def is_wide(self, node: Node) -> bool:
+        """Whether a row-sized value is a vector: of rows in the lanes, or of rows together."""
+        return node in self.together.beside if self.together else self.scope.is_wide(node)
 
     @property
     def rest(self) -> Left:
@@ -100,7 +112,7 @@ class Row:
     def ordinary(self) -> str:
         """The expression of whether the first path can be trusted, for one row or for each of its lanes."""
         texts = [condition.text for condition in self.conditions]
-        if not self.nest.loops.across:
+        if not (self.nest.loops.across or self.together):
             return " and ".join(texts)
         return " & ".join(f"({text})" if " " in text else text for text in texts)
 
@@ -146,7 +158,7 @@ class Row:
                 continue
             name = self.scope.vector_name(node, width)
             if node in self.known:
-                lines.append(f"{name} = load({self.scope.memory_name(node)}, i, {width.lanes})")
+                lines.append(f"{name} = load({self.memory_of(node)}, i, {width.lanes})")
             elif isinstance(node, Input):
                 lines.append(f"{name} = {self._loaded(node, width, left)}")
             else:
@@ -188,6 +200,58 @@ class Row:
         pointer = node.name if offset == "0" else f"advance({node.name}, {offset})"
         stride = self.nest.stride(node, self.nest.loops.vector or "")
         return loaded(pointer, stride, width, self.rest, node.dtype)
+
+    def memory_of(self, node: Node) -> str:
+        """The memory of a value that the row remembers."""
+        name = self.scope.memory_name(node)
+        return f"{name}_row" if self.together else name
+
+    def for_each(
+        self,
+        roots: list[Node],
+        body: list[str],
+        pointers: Sequence[str] | None = None,
+        wide: Iterable[Node] = (),
+        more: Sequence[tuple[str, str]] = (),
+    ) -> list[str]:
+        """A loop over the elements of a row for every row of those together; that of a row alone as it is.
+
+        ``roots`` are the values that the loop needs, and ``pointers`` the lines that make its pointers, if
+        not those to the inputs of ``roots`` alone. It finds the row-sized values ``wide`` in float64, and
+        ``more`` names, each with its type, too.
+        """
+        if self.together is None:
+            return body
+        vectors = self.vectors_for(roots)
+        if pointers is None:
+            read = [n for n in vectors if isinstance(n, Input) and self.scope.is_wide(n) and not n.at_start]
+            pointers = self.nest.row_pointers(read)
+        names = self._names_in_loop(roots)
+        names |= {self.scope.names[node]: _type_of(node) for node in self.together.differing(wide)}
+        names |= dict(more)
+        memory = [
+            f"{self.memory_of(node)} = advance({self.scope.memory_name(node)}, "
+            f"{self.together.place} * {self.together.remembers})"
+            for node in vectors
+            if node in self.remembered
+        ]
+        opening = [*pointers, *memory, *self.together.of_row(names.items())]
+        return [*self.together.stored(names.items()), *self.together.each([*opening, *body])]
+
+    def after_each(self, roots: list[Node]) -> list[str]:
+        """Lines that give names that the loop had for one row back to those together."""
+        if self.together is None or self.width.dtype != "float64":
+            return []
+        return [self.together.side_by_side(name, dtype) for name, dtype in self._names_in_loop(roots).items()]
+
+    def _names_in_loop(self, roots: list[Node]) -> dict[str, str]:
+        """The row-sized values that differ from row to row and a loop uses, by name, each with its type."""
+        assert self.together is not None
+        used = [operand for vector in self.vectors_for(roots) for operand in operands(vector)]
+        return {
+            self.scope.vector_operand(node, self.width): "bool" if node.kind == "bool" else self.width.dtype
+            for node in self.together.differing([*used, *roots])
+        }
 
     def over_steps(self, start: list[str], body: list[str]) -> list[str]:
         """``body`` for every step of the loops around the vectors, each after ``start``."""
@@ -263,12 +327,33 @@ class Row:
         """The expression of what the lanes of ``name``, sums of ``value``, add up to, for one row or each."""
         if self.nest.loops.across:
             return self._of_rows(f"{name}_total" if self.in_blocks else self.as_row_sized(name), value)
+        if self.together:
+            return self.together.reduced("totals", name, self._sum_width)
         return f"total({name}_total)" if self.in_blocks else f"total({name})"
+
+    @property
+    def _sum_width(self) -> Width:
+        """The lanes of a sum when its loop has ended."""
+        return replace(self.width, dtype="float64") if self.in_blocks else self.width
+
+    def kept_lanes(self, sums: Iterable[str], largest: Iterable[str]) -> list[str]:
+        """Lines of a row, one of those together, that keep what its loop has reduced lane by lane."""
+        if self.together is None:
+            return []
+        keep = self.together.kept_lanes
+        lines = []
+        for name in sums:
+            lanes = f"{name}_total" if self.in_blocks else name
+            lines.append(keep(lanes, self._sum_width, "partial_total", name))
+        return lines + [keep(name, self.width, "partial_largest", name) for name in largest]
 
     def largest(self, name: str, value: Node) -> str:
         """The expression of the largest lane of ``name``, of one row or of each."""
-        across = self.nest.loops.across
-        return self._of_rows(self.as_row_sized(name), value) if across else f"largest({name})"
+        if self.nest.loops.across:
+            return self._of_rows(self.as_row_sized(name), value)
+        if self.together:
+            return self.together.reduced("largests", name, self.width)
+        return f"largest({name})"
 
     def _of_rows(self, lanes: str, value: Node) -> str:
         return lanes if self.scope.is_wide(value) else f"first({lanes})"
@@ -284,6 +369,11 @@ class Row:
         if self.ordinary_row:
             text = f"where(ordinary, as_float64({self.ordinary_row.repeated(node)}), {text})"
         return text
+
+
+def _type_of(node: Node) -> str:
+    """The type of a row-sized value outside of loops."""
+    return "bool" if node.kind == "bool" else "float64"
 
 
 def looped(body: list[str], loops: Sequence[tuple[str, str]]) -> list[str]:

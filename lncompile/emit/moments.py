@@ -74,6 +74,11 @@ def pivot(row: Row, moments: Moments) -> list[str]:
     return [*lines, f"{base}_pivot = {rounded}({base}_first + {mean_offset})"]
 
 
+def kept(row: Row, moments: Moments) -> list[str]:
+    """What a row, one of those together, keeps of its pivot."""
+    return [row.together.kept(f"{moments.base(row)}_pivot")] if row.together else []
+
+
 def sums(row: Row, moments: Moments) -> list[str]:
     """The names of the sums: of offsets from the pivot, and of their squares where those are needed."""
     base = moments.base(row)
@@ -104,7 +109,8 @@ def step(row: Row, moments: Moments, left: Left) -> list[str]:
 def results(row: Row, moments: Moments) -> list[str]:
     """The parts of the moments from the sums."""
     base, count = moments.base(row), repr(float(row.count))
-    lines = [f"{base}_shift = {row.total(f'{base}_sums', moments.value)} / {count}"]
+    beside = [row.together.side_by_side(f"{base}_pivot")] if row.together else []
+    lines = [*beside, f"{base}_shift = {row.total(f'{base}_sums', moments.value)} / {count}"]
     if _needs_squares(row, moments):
         mean_square = f"{row.total(f'{base}_squares', moments.value)} / {count}"
         lines.append(f"{base}_spread = {mean_square} - {base}_shift * {base}_shift")

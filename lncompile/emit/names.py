@@ -20,6 +20,7 @@ RESERVED = frozenset(
         *("begin", "end", "unit", "row", "rows", "block", "tile", "i", "count"),
         *(
             "ordinary",
+            "ordinary_memory",
             "ordinary_in_common",
             "keep",
             "streamed",
@@ -52,7 +53,11 @@ SUFFIXES = (
         "_memory",
     ),
     *("_first", "_pivot", "_offset", "_offsets", "_sums", "_squares", "_shift", "_spread"),
-    *("_lanes_total", "_offsets_total", "_sums_total", "_squares_total"),
+    *("_lanes_total", "_offsets_total", "_sums_total", "_squares_total", "_value_f32", "_memory_row"),
+    *(
+        f"{suffix}_memory"
+        for suffix in ("_f32", "_value", "_value_f32", "_pivot", "_lanes", "_sums", "_squares")
+    ),
 )
 
 

@@ -207,6 +207,32 @@ class Nest:
         block = self.stage.block_axis
         return self.loops.units[self.loops.units.index(block) + 1 :] if block else ()
 
+    @property
+    def rows_in_common(self) -> tuple[str, str]:
+        """The first of the rows that one loop goes over, and where they end."""
+        if not self.stage.block_axis:
+            return "begin", "end"
+        if self.within:
+            return "0", as_python(self.size(self.within[-1]))
+        first = f"{self.block_index} * {self.loops.block}"
+        return first, f"min({first} + {self.loops.block}, {as_python(self.size(self.stage.block_axis))})"
+
+    @property
+    def row_counter(self) -> str:
+        """The variable that counts them."""
+        if not self.stage.block_axis:
+            return self.indices()[0]
+        return self.index(self.within[-1] if self.within else self.stage.block_axis)
+
+    def start_of_rows(self, array: Array) -> str | None:
+        """The offset of row-sized values from the row ``from_row`` on, if they lie one behind the other."""
+        if not self.stage.block_axis and len(self.loops.units) > 1:
+            return "from_row" if array.layout == self.loops.units else None
+        name = (self.within or (self.stage.block_axis,) if self.stage.block_axis else self.loops.units)[-1]
+        if name not in self.unit_axes(array) or self.stride(array, name) != "1":
+            return None
+        return re.sub(rf"\b{self.index(name)}\b", "from_row", self.offset(array, self.unit_axes(array)))
+
     def indices(self) -> tuple[str, list[str]]:
         """The variable that counts units, and lines that give the indices of one."""
         counts = [(index, as_python(size)) for index, size in self.counts]

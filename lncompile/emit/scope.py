@@ -158,14 +158,14 @@ class Scope:
             return self._fma(node, to, lambda operand: self.vector_operand(operand, width))
         return f"{to} + {self.vector_operand(node, width)}"
 
-    def row_text(self, node: Node, width: Width) -> str:
-        """The expression of a row-sized value."""
+    def row_sized_text(self, node: Node, width: Width, is_wide: Callable[[Node], bool]) -> str:
+        """The expression of a row-sized value, where some are vectors of the values of several rows."""
 
         def text(operand: Node) -> str:
             return constant(operand.value) if isinstance(operand, Const) else self.names[operand]
 
         match node:
-            case Select(condition, chosen, other) if self._is_filled(node):
+            case Select(condition, chosen, other) if _chooses_numbers(node, is_wide):
                 return f"where({text(condition)}, {width.filled(text(chosen))}, {text(other)})"
 
         if isinstance(node, Cast):
@@ -174,9 +174,8 @@ class Scope:
         return operation(node, [text(operand) for operand in operands(node)])
 
     def _is_filled(self, node: Select) -> bool:
-        """Whether lanes choose between two numbers of the row, one of which then tells the vector's type."""
-        wide = self.is_wide(node.chosen) or self.is_wide(node.other)
-        return node.kind == "real" and self.is_wide(node.condition) and not wide
+        """Whether a choice takes numbers that have to be made vectors."""
+        return _chooses_numbers(node, self.is_wide)
 
     def row_operand(self, node: Node) -> str:
         """A row-sized value by name."""
@@ -202,6 +201,12 @@ class Scope:
     def _fma(self, product: Node, addend: str, text: Callable[[Node], str]) -> str:
         assert isinstance(product, Binary)
         return f"fma({text(product.left)}, {text(product.right)}, {addend})"
+
+
+def _chooses_numbers(node: Select, is_wide: Callable[[Node], bool]) -> bool:
+    """Whether lanes choose between two numbers that all share, one of which then tells the vector's type."""
+    wide = is_wide(node.chosen) or is_wide(node.other)
+    return node.kind == "real" and is_wide(node.condition) and not wide
 
 
 def operation(node: Node, texts: list[str]) -> str:

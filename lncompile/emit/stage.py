@@ -20,6 +20,7 @@ from lncompile.emit.statistics import levels_of, statistics
 from lncompile.emit.streaming import Streaming
 from lncompile.emit.sums import Sums
 from lncompile.emit.templates import fill
+from lncompile.emit.together import Together
 from lncompile.ir import Const, Input, Node, Output, Reduce, depending_on
 from lncompile.schedule.cpu import fitting
 
@@ -54,34 +55,59 @@ class StageKernel:
         each = [node for node in nodes if node.axes & rows or node in reduced]
         fast = self.context.row_of(self.context.schedule.statistics_lanes)
         elements = self.context.row_of(self.context.schedule.element_lanes)
-        memory, fast.remembered = self._remembered(each, fast, elements.width.lanes)
-        before = [*self.context.nest.part_pointers(), *memory]
-        before += [*self._reads(once, fast), *statistics(fast, once)]
+        before = [*self._reads(once, fast), *statistics(fast, once)]
+        numbers, fast.remembered = self._remembered(each, fast, elements.width.lanes)
+        memory = {self.context.scope.memory_name(node): numbers for node in fast.remembered}
+        if self.context.loops.together > 1:
+            fast.together = self._together(each, numbers)
+        row = self._row(fast, each)
+        made = fast.together.memory if fast.together else {}
+        made |= {name: fast.width.memory(numbers * self.context.loops.together) for name in memory}
+        before[:0] = [
+            *self.context.nest.part_pointers(),
+            *(f"{name} = {made[name]}" for name in sorted(made)),
+        ]
         saved = [out for out in self.context.program.outputs if out.role == "saved"]
         if saved:
             before.append(f"keep = is_given({saved[0].name})")
-        row = self._row(fast, each)
         last: list[str] = []
         if self.streaming.outputs:
             before += self.streaming.decided()
             last = ["if streamed:", "    fence()"]
         unit, indices = self.context.nest.indices()
+        if fast.together and not self.context.stage.block_axis:
+            return [*before, *self._grouped(row), *last]
         start = [*indices, *self._tile(), *self.context.nest.lengths(of_rows=False)]
         holes = {"once": before, "unit": [*start, *self._rows_of_unit(row)], "last": last}
         if not self.context.nest.counts:
             return fill("cpu/units.py", "only_unit", holes)
         return fill("cpu/units.py", "units", holes, UNIT=unit)
 
-    def _remembered(
-        self, nodes: list[Node], row: Row, element_lanes: int
-    ) -> tuple[list[str], frozenset[Node]]:
-        """What a row remembers from one loop over it to the next, and the lines that make memory for it."""
+    def _together(self, nodes: list[Node], numbers: int) -> Together:
+        """Where the row-sized values of several rows are computed at once."""
+        nest = self.context.nest
+        return Together(
+            rows=self.context.loops.together,
+            index=nest.row_counter,
+            opening=[] if self.context.stage.block_axis else nest.indices()[1],
+            beside=frozenset(node for node in nodes if not self.context.scope.is_vector(node)),
+            remembers=numbers,
+        )
+
+    def _grouped(self, row: list[str]) -> list[str]:
+        """``row``, lines for the rows together, for all rows that one loop goes over."""
+        first, last = self.context.nest.rows_in_common
+        group = self.context.loops.together
+        return fill("cpu/units.py", "groups_of_rows", {"body": row}, FIRST=first, LAST=last, GROUP=group)
+
+    def _remembered(self, nodes: list[Node], row: Row, element_lanes: int) -> tuple[int, frozenset[Node]]:
+        """What a row remembers from one loop over it to the next, and how many numbers a value takes."""
         loops, length = self.context.loops, row.length
         alone = (
             loops.vector is not None and not loops.across and loops.group == 1 and not self.context.nest.steps
         )
         if not alone or not isinstance(length, int):
-            return [], frozenset()
+            return 0, frozenset()
         levels = levels_of(nodes)
         passes: dict[int, list[Node]] = {}
         for node in nodes:
@@ -90,10 +116,9 @@ class StageKernel:
         written = [self.context.contribution(out) for out in self.context.element_outputs]
         # Vectors are stored and loaded whole.
         numbers = length + max(row.width.lanes, element_lanes)
-        most = MOST_BYTES // (numbers * TABLE[row.width.dtype].itemsize)
+        most = MOST_BYTES // (numbers * loops.together * TABLE[row.width.dtype].itemsize)
         found = remembered(self.context.scope, [*(passes[level] for level in sorted(passes)), written], most)
-        names = sorted(map(self.context.scope.memory_name, found))
-        return [f"{name} = {row.width.memory(numbers)}" for name in names], found
+        return numbers, found
 
     def _tile(self) -> list[str]:
         vector = self.context.nest.vector
@@ -112,20 +137,18 @@ class StageKernel:
         block = self.context.stage.block_axis
         if block is None:
             return row
-        row = looped(
-            row,
-            [
-                (self.context.nest.index(name), self.context.nest.size(name))
-                for name in self.context.nest.within
-            ],
-        )
+        within = self.context.nest.within
+        together = self.context.loops.together > 1
+        if together:
+            row, within = self._grouped(row), within[:-1]
+        row = looped(row, [(self.context.nest.index(name), self.context.nest.size(name)) for name in within])
         opened = [
             line
             for out in self.context.kept_in_blocks
             if self.context.in_blocks(out)
             for line in self.sums.zeroed(out)
         ]
-        if self.context.loops.group > 1:
+        if self.context.loops.group > 1 or (together and not self.context.nest.within):
             return [*opened, *row]
         return fill(
             "cpu/units.py",
@@ -155,11 +178,28 @@ class StageKernel:
         lines = [*self._reads(nodes, fast), *statistics(fast, nodes)]
         lanes = self.context.row_of(self.context.schedule.element_lanes).width.lanes
         elements = replace(fast, width=replace(fast.width, lanes=lanes))
-        lines += elements.narrow([self.context.contribution(out) for out in self.context.element_outputs])
+        values = [self.context.contribution(out) for out in self.context.element_outputs]
+        lines += elements.narrow(values)
         written = self.elements.lines(elements)
-        holes = {"pointers": pointers, "results": self._results(fast)}
-        if not fast.conditions:
-            return fill("cpu/row.py", "row", holes | {"statistics": lines, "elements": written})
+        holes = {"elements": written, "results": self._results(fast)}
+        more: list[tuple[str, str]] = []
+        if fast.conditions:
+            lines.append(f"ordinary = {fast.ordinary}")
+            more.append(("ordinary", "bool"))
+            holes |= {"elements": written or ["pass"], "careful": self._careful(fast, elements, nodes)}
+        template = "row_with_fallback" if fast.conditions else "row"
+        if fast.together is None:
+            ordinary = "everywhere(ordinary)" if self.context.loops.across else "ordinary"
+            holes |= {"pointers": pointers, "statistics": lines}
+            return fill(f"cpu/{template}.py", template, holes, ORDINARY=ordinary)
+        holes |= {"pointers": [], "statistics": []}
+        body = fill(f"cpu/{template}.py", template, holes, ORDINARY="ordinary")
+        results = [self.context.contribution(out) for out in self.context.row_outputs]
+        read = [node for node in nodes if isinstance(node, Input)] if fast.conditions else []
+        return [*lines, *elements.for_each(values, body, pointers, [*results, *read], more)]
+
+    def _careful(self, fast: Row, elements: Row, nodes: list[Node]) -> list[str]:
+        """The second path of a row."""
         careful_lanes = fitting(
             self.context.schedule.careful_lanes,
             self.context.nest.vector.size if self.context.nest.vector else 1,
@@ -167,18 +207,17 @@ class StageKernel:
         across = self.context.loops.across
         wide = Width("float64", self.context.loops.lanes if across else careful_lanes, "_wide")
         careful = replace(
-            fast, width=wide, careful=True, conditions=[], narrowed=set(), remembered=frozenset(), known=set()
+            fast,
+            width=wide,
+            careful=True,
+            conditions=[],
+            narrowed=set(),
+            remembered=frozenset(),
+            known=set(),
+            together=None,
         )
         mixed = replace(careful, ordinary_row=elements) if across else careful
-        holes |= {
-            "statistics": [*lines, f"ordinary = {fast.ordinary}"],
-            "elements": written or ["pass"],
-            "careful": self._of_all_lanes(
-                fast, [*statistics(careful, nodes), *self.elements.through_caches(mixed)]
-            ),
-        }
-        ordinary = "everywhere(ordinary)" if across else "ordinary"
-        return fill("cpu/row_with_fallback.py", "row_with_fallback", holes, ORDINARY=ordinary)
+        return self._of_all_lanes(fast, [*statistics(careful, nodes), *self.elements.through_caches(mixed)])
 
     def _of_all_lanes(self, fast: Row, careful: list[str]) -> list[str]:
         """``careful``, after which those of rows side by side that are ordinary have their results back.
@@ -213,7 +252,19 @@ class StageKernel:
         inputs = [
             node for node in nodes if isinstance(node, Input) and not self.context.scope.is_vector(node)
         ]
-        return [f"{self.context.scope.names[node]} = {row.row_value(node)}" for node in inputs]
+        read = [f"{self.context.scope.names[node]} = {row.row_value(node)}" for node in inputs]
+        if row.together is None or not inputs:
+            return read
+        lines, one_by_one, names = [], [], []
+        for node, line in zip(inputs, read, strict=True):
+            start, name = self.context.nest.start_of_rows(node), self.context.scope.names[node]
+            if start is not None:
+                lines.append(f"{name} = {row.together.loaded(node.name, start, node.dtype)}")
+            else:
+                names.append(name)
+                one_by_one += [line, row.together.kept(name)]
+        each = row.together.each(one_by_one) if names else []
+        return [*lines, *each, *map(row.together.side_by_side, names)]
 
     def _results(self, row: Row) -> list[str]:
         """Row-sized outputs, and what a row contributes to sums over rows."""

@@ -43,11 +43,14 @@ __all__ = [
     "is_moderate",
     "keep_first",
     "largest",
+    "largests",
     "load",
     "load_partial",
     "log",
     "maximum",
     "minimum",
+    "partial_largest",
+    "partial_total",
     "prefetch",
     "read",
     "rsqrt",
@@ -62,6 +65,7 @@ __all__ = [
     "stream",
     "tanh",
     "total",
+    "totals",
     "where",
     "write",
 ]
@@ -280,18 +284,38 @@ erf = _in_own_type(interpret.UNARY["erf"])
 
 def total(v: Array) -> np.float64:
     """The sum of all lanes."""
-    return _folded(v, np.add)
+    return np.float64(_folded(v, np.add, 1)[0])
 
 
 def largest(v: Array) -> np.float64:
     """The largest lane; NaN if any is."""
-    return _folded(v, np.maximum)
+    return np.float64(_folded(v, np.maximum, 1)[0])
 
 
-def _folded(v: Array, combine: Callable[[Array, Array], Array]) -> np.float64:
-    while v.size > 1:
+def partial_total(v: Array, lanes: int) -> Array:
+    """Sums of lanes, ``lanes`` of them if there are more: their :func:`total` is that of all."""
+    return _folded(v, np.add, lanes)
+
+
+def partial_largest(v: Array, lanes: int) -> Array:
+    """The largest of lanes, ``lanes`` of them if there are more."""
+    return _folded(v, np.maximum, lanes)
+
+
+def totals(p: Pointer, rows: int, lanes: int) -> Array:
+    """The sum of each of ``rows`` vectors of ``lanes`` that lie one behind the other, side by side."""
+    return np.array([total(load(p, row * lanes, lanes)) for row in range(rows)])
+
+
+def largests(p: Pointer, rows: int, lanes: int) -> Array:
+    """The largest lane of each of ``rows`` vectors of ``lanes``, side by side."""
+    return np.array([largest(load(p, row * lanes, lanes)) for row in range(rows)])
+
+
+def _folded(v: Array, combine: Callable[[Array, Array], Array], lanes: int) -> Array:
+    while v.size > lanes:
         v = combine(v[: v.size // 2], v[v.size // 2 :])
-    return np.float64(v[0])
+    return v
 
 
 def first(v: Array) -> np.float64:

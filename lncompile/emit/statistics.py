@@ -6,8 +6,6 @@ row-sized values that are known then.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lncompile.emit import moments
 from lncompile.emit.loops import Condition, Left, Row
 from lncompile.ir import MOMENTS, Const, Input, Node, Reduce, operands
@@ -26,7 +24,7 @@ def statistics(row: Row, nodes: list[Node]) -> list[str]:
             lines += _phase(row, reductions)
         for node in now:
             if not row.scope.is_vector(node) and not isinstance(node, Const | Input | Reduce):
-                text = row.scope.row_text(node, replace(row.width, dtype="float64"))
+                text = row.scope.row_sized_text(node, row.row_sized, row.is_wide)
                 lines += [row.scope.comment(node), f"{row.scope.names[node]} = {text}"]
     return lines
 
@@ -55,20 +53,21 @@ def _phase(row: Row, reductions: list[Reduce]) -> list[str]:
         for node in stored:
             # Whole vectors: the memory has room past the end of the row.
             name = row.scope.vector_name(node, row.width)
-            lines.append(f"store({row.scope.memory_name(node)}, i, {name})")
+            lines.append(f"store({row.memory_of(node)}, i, {name})")
         return lines
 
-    lines = row.narrow(values)
+    body: list[str] = []
+    kept: list[str] = []
     sums = []
     for group in groups:
-        lines += moments.pivot(row, group)
+        body += moments.pivot(row, group)
+        kept += moments.kept(row, group)
         sums += moments.sums(row, group)
-    for reduction in plain:
-        if reduction.op == "max":
-            lines.append(f"{_lanes(row, reduction)} = {row.width.filled(_NEUTRAL['max'])}")
-        else:
-            sums.append(_lanes(row, reduction))
-    lines += row.summing_loop(values, sums, step)
+    largest = [_lanes(row, reduction) for reduction in plain if reduction.op == "max"]
+    body += [f"{lanes} = {row.width.filled(_NEUTRAL['max'])}" for lanes in largest]
+    sums += [_lanes(row, reduction) for reduction in plain if reduction.op != "max"]
+    body += [*row.summing_loop(values, sums, step), *kept, *row.kept_lanes(sums, largest)]
+    lines = [*row.narrow(values), *row.for_each(values, body), *row.after_each(values)]
     row.known.update(stored)
     for group in groups:
         lines += moments.results(row, group)

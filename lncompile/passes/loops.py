@@ -14,6 +14,7 @@ class Loops:
     ``domain`` are all of them in memory order, ``inside`` those that a unit of work runs over. ``vector`` is
     the axis in the lanes, ``lanes`` of it at a time; ``block`` rows make one partial sum. Vectors at the same
     place of ``group`` rows are computed one after another, so that what these rows share stays in registers.
+    Of ``together`` rows the row-sized values are computed at once, side by side.
     """
 
     domain: tuple[str, ...]
@@ -22,6 +23,7 @@ class Loops:
     lanes: int
     block: int
     group: int = 1
+    together: int = 1
 
     @property
     def units(self) -> tuple[str, ...]:

@@ -48,7 +48,10 @@ class Schedule:
     block_rows = 0
     #: Rows side by side are several teams of a warp; a team has one row at a time.
     short_row = 0
+    short_summing_row = 0
     column_group = 1
+    row_lanes = 1
+    together_elements = 0
 
     def show(self) -> str:
         """The schedule as text, a line a field."""

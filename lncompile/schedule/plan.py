@@ -45,6 +45,8 @@ class Limits(Protocol):
     @property
     def short_row(self) -> int: ...
     @property
+    def short_summing_row(self) -> int: ...
+    @property
     def column_lanes(self) -> int: ...
     @property
     def column_rows(self) -> int: ...
@@ -52,6 +54,10 @@ class Limits(Protocol):
     def column_block_rows(self) -> int: ...
     @property
     def column_group(self) -> int: ...
+    @property
+    def row_lanes(self) -> int: ...
+    @property
+    def together_elements(self) -> int: ...
     @property
     def block_rows(self) -> int: ...
     @property
@@ -105,6 +111,8 @@ def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]
         inside, chunk, lanes, block_rows = frozenset({vector}), None, 0, schedule.column_block_rows
         group = schedule.column_group
     rows_in_lanes = across and vector != domain[-1]
+    short = not across and inside == over and chunk is None and set(domain) > over
+    short = short and _count(over, program) <= schedule.together_elements
     wide = (
         (across and not rows_in_lanes)
         or inside != over
@@ -120,14 +128,17 @@ def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]
     program = offsets(program, is_summed)
     if chunk is not None:
         program, domain = _in_stretches(program, domain, chunk, per)
-    return program, Loops(domain, inside, vector, lanes, block_rows, group), wide
+    together = schedule.row_lanes if short else 1
+    return program, Loops(domain, inside, vector, lanes, block_rows, group, together), wide
 
 
 def _lanes_axis(domain: tuple[str, ...], over: Axes, program: Program, schedule: Limits) -> str:
     """The axis that lies in the lanes: the innermost, but rows side by side where these are short."""
     *outer, inner = domain
     size = _size(inner, program)
-    short = over == {inner} and size is not None and size <= schedule.short_row
+    sums = any(isinstance(node, Reduce) and inner in node.operand.axes - node.over for node in program.nodes)
+    shortest = schedule.short_summing_row if sums else schedule.short_row
+    short = over == {inner} and size is not None and size <= shortest
     return outer[-1] if outer and short else inner
 
 

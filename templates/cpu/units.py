@@ -23,9 +23,9 @@ def rows_of_block(BLOCK, PER, ROW, ROWS):
         hole("row")
 
 
-def groups_of_rows(BLOCK, PER, ROWS, GROUP):
-    for from_row in range(BLOCK * PER, min(BLOCK * PER + PER, ROWS), GROUP):
-        to_row = min(from_row + GROUP, BLOCK * PER + PER, ROWS)
+def groups_of_rows(FIRST, LAST, GROUP):
+    for from_row in range(FIRST, LAST, GROUP):
+        to_row = min(from_row + GROUP, LAST)
         hole("body")
 
 

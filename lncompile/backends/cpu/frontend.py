@@ -11,7 +11,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.core.types.misc import CPointer
 
-from lncompile.backends.cpu import floating_point, intrinsics, scratch, tiles
+from lncompile.backends.cpu import floating_point, folds, intrinsics, scratch, tiles
 from lncompile.backends.cpu.target import CpuTarget
 from lncompile.digest import short_digest
 from lncompile.emit.lower import Function, Lowered
@@ -90,7 +90,7 @@ def _executed(source: str) -> dict[str, Any]:
     namespace: dict[str, Any] = {}
     exec(compile(source, path, "exec"), namespace)
     for name in namespace:
-        for words in (intrinsics, scratch, tiles):
+        for words in (intrinsics, folds, scratch, tiles):
             namespace[name] = getattr(words, name, namespace[name])
     return namespace
 

@@ -501,7 +501,7 @@ def absolute(builder: Any, v: Any) -> Any:
     return _call(builder, "llvm.fabs", (v,))
 
 
-def _extreme(builder: Any, a: Any, b: Any, comparison: str) -> Any:
+def extreme(builder: Any, a: Any, b: Any, comparison: str) -> Any:
     # NaN in either operand stays NaN, as in np.maximum.
     chosen = builder.select(builder.fcmp_ordered(comparison, a, b), a, b)
     return builder.select(builder.fcmp_unordered("uno", a, a), a, chosen)
@@ -509,12 +509,12 @@ def _extreme(builder: Any, a: Any, b: Any, comparison: str) -> Any:
 
 @_elementwise
 def maximum(builder: Any, a: Any, b: Any) -> Any:
-    return _extreme(builder, a, b, ">")
+    return extreme(builder, a, b, ">")
 
 
 @_elementwise
 def minimum(builder: Any, a: Any, b: Any) -> Any:
-    return _extreme(builder, a, b, "<")
+    return extreme(builder, a, b, "<")
 
 
 @_elementwise
@@ -587,38 +587,6 @@ def _as_mask(context: Any, builder: Any, value: Any, kind: Any, like: Any) -> An
 
 
 # From vectors to scalars
-
-
-def _folding(combine: Callable[[Any, Any, Any], Any]) -> Any:
-    """Halves are combined until one lane is left: the same order on every CPU."""
-
-    @intrinsic
-    def fold(typing_context: Any, value: Any) -> Any:
-        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            vector, lanes = args[0], value.lanes
-            while lanes > 1:
-                lanes //= 2
-                low, high = (
-                    builder.shuffle_vector(
-                        vector,
-                        lir.Constant(vector.type, lir.Undefined),
-                        lir.Constant(lir.VectorType(I32, lanes), list(range(start, start + lanes))),
-                    )
-                    for start in (0, lanes)
-                )
-                vector = combine(builder, low, high)
-            scalar = builder.extract_element(vector, I32(0))
-            return context.cast(builder, scalar, value.element, types.float64)
-
-        return types.float64(value), generate
-
-    return fold
-
-
-total = _folding(lambda builder, a, b: builder.fadd(a, b))
-
-
-largest = _folding(lambda builder, a, b: _extreme(builder, a, b, ">"))
 
 
 @intrinsic
