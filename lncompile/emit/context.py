@@ -37,7 +37,9 @@ class Context(StageOutputs):
         if loops.together > 1:
             # One register: the next row's additions wait for nothing, so more sums hide no latency.
             lanes = min(lanes, self.schedule.element_lanes // 2)
-        pivot = min(self.schedule.pivot_lanes, 1 << max(size or 1, 1).bit_length() - 1)
+        pivot = self.schedule.pivot_lanes
+        if not loops.across:
+            pivot = min(pivot, 1 << max(size or 1, 1).bit_length() - 1)
         width = Width(self.program.compute, lanes)
         return Row(self.scope, self.nest, width, pivot, self.schedule.steps_to_total)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lncompile.emit.loops import Condition, Left, Row
+from lncompile.emit.loops import Condition, Left, Row, looped
 from lncompile.emit.scope import Width
 from lncompile.ir import MOMENTS, Node, Reduce
 
@@ -52,26 +52,30 @@ def pivot(row: Row, moments: Moments) -> list[str]:
         start, value = row.width, row.scope.vector_operand(moments.value, row.width)
     steps = [f"{row.nest.index(step)} = 0" for step in row.nest.steps]
     rounded = f"as_{row.width.dtype}"
-    all_of_it = row.careful or across
-    centre = "its mean" if all_of_it else f"the mean of its first {row.pivot_lanes}"
+    few = not across or (len(steps) == 1 and row.count > row.pivot_lanes)
+    few = few and not row.careful
     lines = [
-        f"# moments of {name} about {centre}",
+        f"# moments of {name} about {f'the mean of its first {row.pivot_lanes}' if few else 'its mean'}",
         *steps,
         *row.step_start([moments.value]),
         *([] if across else ["i = 0"]),
         *row.vectors([moments.value], start, row.rest if across else None),
         f"{base}_first = {value}" if across else f"{base}_first = {rounded}(first({value}))",
     ]
-    if all_of_it:
-        offsets = f"{base}_offsets"
-        lines += row.summing_loop(
-            [moments.value], [offsets], lambda left: _summed_offsets(row, moments, left)
-        )
+    if few and not across:
+        mean_offset = f"total({value} - {base}_first) / {float(row.pivot_lanes)!r}"
+        return [*lines, f"{base}_pivot = {rounded}({base}_first + {mean_offset})"]
+    offsets, roots = f"{base}_offsets", [moments.value]
+    if few:
+        body = [*row.step_start(roots), *_summed_offsets(row, moments, row.rest)]
+        lines.append(f"{offsets} = {row.width.filled('0.0')}")
+        lines += looped(body, [(row.nest.index(row.nest.steps[0]), str(row.pivot_lanes))])
+        mean_offset = f"{row.as_row_sized(offsets)} / {float(row.pivot_lanes)!r}"
+    else:
+        lines += row.summing_loop(roots, [offsets], lambda left: _summed_offsets(row, moments, left))
         mean_offset = f"{row.total(offsets, moments.value)} / {float(row.count)!r}"
-        mean = f"{row.as_row_sized(f'{base}_first')} + {mean_offset}"
-        return [*lines, f"{base}_pivot = {mean if row.width.dtype == 'float64' else f'{rounded}({mean})'}"]
-    mean_offset = f"total({value} - {base}_first) / {float(row.pivot_lanes)!r}"
-    return [*lines, f"{base}_pivot = {rounded}({base}_first + {mean_offset})"]
+    mean = f"{row.as_row_sized(f'{base}_first')} + {mean_offset}"
+    return [*lines, f"{base}_pivot = {mean if row.width.dtype == 'float64' else f'{rounded}({mean})'}"]
 
 
 def kept(row: Row, moments: Moments) -> list[str]:

@@ -110,15 +110,11 @@ def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]
     if across and not _counts(over, program) and _count(over, program) > schedule.column_rows:
         inside, chunk, lanes, block_rows = frozenset({vector}), None, 0, schedule.column_block_rows
         group = schedule.column_group
-    rows_in_lanes = across and vector != domain[-1]
-    short = not across and inside == over and chunk is None and set(domain) > over
-    short = short and _count(over, program) <= schedule.together_elements
-    wide = (
-        (across and not rows_in_lanes)
-        or inside != over
-        or chunk is not None
-        or _reads_workspace(program, over)
-    )
+    whole = inside == over and chunk is None
+    # Float32 needs a pivot near the mean, and so to see the same elements again before the next ones.
+    few = whole and (vector != domain[-1] or _count(over, program) <= schedule.column_rows)
+    short = whole and set(domain) > over and _count(over, program) <= schedule.together_elements
+    wide = (across and not few) or inside != over or chunk is not None or _reads_workspace(program, over)
 
     def is_summed(node: Reduce) -> bool:
         return (wide or node.over != over) and not any(
@@ -128,7 +124,7 @@ def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]
     program = offsets(program, is_summed)
     if chunk is not None:
         program, domain = _in_stretches(program, domain, chunk, per)
-    together = schedule.row_lanes if short else 1
+    together = schedule.row_lanes if short and not across else 1
     return program, Loops(domain, inside, vector, lanes, block_rows, group, together), wide
 
 
