@@ -222,7 +222,10 @@ def run_emitted(
 
 
 def small_limits(schedule: Schedule) -> Schedule:
-    """Limits so small that rows are cut into stretches, blocks have two rows and vectors a few lanes."""
+    """Limits so small that rows are cut into stretches, blocks have two rows and vectors a few lanes.
+
+    Rows of four elements on are no more side by side; of those that are whole, two are together.
+    """
     return replace(
         schedule,
         block_rows=2,
@@ -232,6 +235,9 @@ def small_limits(schedule: Schedule) -> Schedule:
         column_rows=2,
         column_block_rows=3,
         column_group=2,
+        short_row=3,
+        short_summing_row=1,
+        row_lanes=2,
         statistics_lanes=8,
         element_lanes=4,
         careful_lanes=2,
