@@ -91,7 +91,8 @@ class Elements:
                 for node in row.scope.vectors_for(values)
                 if isinstance(node, Input) and set(node.dims) == set(self.context.loops.domain)
             ]
-            lines += prefetched(row, read, self.streaming.prefetch)
+            level = self.streaming.prefetch_level if len(read) == 1 else 1
+            lines += prefetched(row, read, self.streaming.prefetch, level)
         lines += row.vectors(values, row.width, left)
         for out in self.context.element_outputs:
             if out in self.context.step_sums:

@@ -169,8 +169,8 @@ def fence() -> None:
     """Let no later write of this thread overtake what was streamed."""
 
 
-def prefetch(p: Pointer, i: int, count: int) -> None:
-    """Bring the ``count`` elements from ``p[i]`` on into the cache; they need not be inside the array."""
+def prefetch(p: Pointer, i: int, count: int, level: int) -> None:
+    """Bring ``count`` elements from ``p[i]`` on into the cache of a level; they may lie outside the array."""
 
 
 def elements_to_boundary(p: Pointer, boundary: int) -> int:

@@ -13,6 +13,8 @@ from lncompile.ir import Output
 #: Longer loops wait for their arithmetic, not for memory, and every copy of one takes time to compile: the
 #: step of an LSTM has 4354 lines with streamed loops and 3112 without, which compile in 18 and 13 s.
 _MOST_VALUES = 48
+#: Bytes of a row that shares the first cache of 32 to 48 KiB with the row before it and with parameters.
+_SECOND_LEVEL_FROM = 8192
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,17 @@ class Streaming:
         ):
             return 0
         return length
+
+    @property
+    def prefetch_level(self) -> int:
+        """The cache that the next row of a single input is brought into.
+
+        Layer norm on memory, forward, into the first and the second, in ns an element: 1024 features 0.49 and
+        0.48, 2048 0.56 and 0.47, 4096 0.51 and 0.46, 8192 0.59 and 0.45. Backward, of two inputs: no
+        difference, or a tenth slower.
+        """
+        itemsize = TABLE[self.context.program.compute].itemsize
+        return 2 if self.prefetch * itemsize >= _SECOND_LEVEL_FROM else 1
 
     def decided(self) -> list[str]:
         """The line that tells whether a call\'s results are large enough, and lie alike."""

@@ -252,17 +252,17 @@ def fence(typing_context: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
-def prefetch(typing_context: Any, pointer: Any, index: Any, count: Any) -> Any:
+def prefetch(typing_context: Any, pointer: Any, index: Any, count: Any, level: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         first = builder.ptrtoint(builder.gep(args[0], [args[1]]), I64)
-        read, all_levels, data = I32(0), I32(3), I32(1)
+        read, locality, data = I32(0), I32(4 - _literal(level)), I32(1)
         for offset in range(0, _literal(count) * _alignment(pointer), _CACHE_LINE):
             line = builder.inttoptr(builder.add(first, I64(offset)), lir.IntType(8).as_pointer())
-            arguments = [line, read, all_levels, data]
+            arguments = [line, read, locality, data]
             _call(builder, "llvm.prefetch", arguments, lir.VoidType(), (line.type,))
         return context.get_dummy_value()
 
-    return types.void(pointer, types.int64, count), generate
+    return types.void(pointer, types.int64, count, level), generate
 
 
 #: Bytes; where lines are longer, a line is prefetched more than once, which costs an instruction.
