@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -44,7 +45,7 @@ class Array:
 
     @property
     def data(self) -> Any:
-        return SimpleNamespace(ptr=self.array.ctypes.data)
+        return SimpleNamespace(ptr=self.array.ctypes.data, device_id=self.device.id)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -108,6 +109,9 @@ class Device:
         allocated: the sizes of workspaces so far.
         current: the number of the device that is current.
         stream: the pointer of the current stream.
+        made: the shapes of new arrays so far.
+        count: how many devices there are.
+        entered: threads that have a context, with the device's number.
     """
 
     def __init__(self) -> None:
@@ -117,6 +121,9 @@ class Device:
         self.current = 0
         self.stream = 7
         self.memories: list[Any] = []
+        self.count = 3
+        self.made: list[tuple[int, ...]] = []
+        self.entered: set[tuple[int, int]] = set()
 
 
 @contextlib.contextmanager
@@ -142,23 +149,32 @@ def installed(patch: pytest.MonkeyPatch) -> Iterator[Device]:
         device.memories.append(memory)
         return SimpleNamespace(ptr=memory.data.ptr)
 
+    def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+        device.made.append(shape)
+        return on_device(np.full(shape, 0, dtype), device.current)
+
+    def enter(number: int) -> None:
+        device.entered.add((threading.get_ident(), number))
+
     def launch(stream: Any, config: Any, kernel: Entry, *args: int) -> None:
+        assert (threading.get_ident(), device.current) in device.entered, "the thread has no context"
         device.launched.append(
             SimpleNamespace(entry=kernel, stream=stream, device=device.current, args=args, **vars(config))
         )
 
     cupy: Any = ModuleType("cupy")
     cupy.ndarray = Array
-    cupy.empty = lambda shape, dtype: on_device(np.full(shape, 0, dtype), device.current)
+    cupy.empty = empty
     cupy.asarray = lambda value: on_device(value)
     cupy.cuda = SimpleNamespace(
         is_available=lambda: True,
         Device=Using,
         alloc=alloc,
-        get_current_stream=lambda: SimpleNamespace(ptr=device.stream),
+        get_current_stream=lambda number: SimpleNamespace(ptr=device.stream),
+        runtime=SimpleNamespace(getDevice=lambda: device.current, getDeviceCount=lambda: device.count),
     )
     core: Any = ModuleType("cuda.core")
-    core.Device = lambda number: SimpleNamespace(set_current=lambda: None)
+    core.Device = lambda number: SimpleNamespace(set_current=lambda: enter(number))
     core.Stream = SimpleNamespace(from_handle=lambda pointer: pointer)
     core.LaunchConfig = lambda **sizes: SimpleNamespace(**sizes)
     core.launch = launch
@@ -169,7 +185,7 @@ def installed(patch: pytest.MonkeyPatch) -> Iterator[Device]:
     patch.setitem(sys.modules, "cupy", cupy)
     patch.setitem(sys.modules, "cuda.core", core)
     # What is known of devices is that of these from here on.
-    caches = (driver.info, driver._kernel, driver.stream_of)
+    caches = (driver.info, driver._kernel, driver.stream_of, driver.used_of_cupy)
     for cached in caches:
         cached.cache_clear()
     yield device
