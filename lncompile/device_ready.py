@@ -113,8 +113,7 @@ def _calls(
     calls: list[tuple[device.Function, Picker]] = []
     numbers: list[int] = []
     for grid in plan.grids:
-        code = codes[grid.entry]
-        function = device.load(number, code.cubin, grid.entry, grid.blocks, grid.threads, grid.shared)
+        function = device.load(number, codes[grid.entry].cubin, grid)
         start = len(names) + len(numbers)
         places = [*map(names.index, grid.buffers), *range(start, start + len(grid.numbers))]
         numbers += grid.numbers

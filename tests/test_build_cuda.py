@@ -85,7 +85,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PLANNED = {
     "rows": (lnc.layer_norm, (4, 1024), {}),
     "few features": (lnc.rms_norm, (4, 24), {}),
-    "chunks": (lnc.layer_norm, (4, 65536), {}),
+    "clusters": (lnc.layer_norm, (4, 32768), {}),
+    "chunks": (lnc.layer_norm, (4, 262144), {}),
     "groups": (lnc.group_norm, (2, 6, 24), {"g": 2}),
     "columns": (lnc.batch_norm, (4, 3, 40), {}),
     "no rows": (lnc.batch_norm.over("[n h w] c"), (3, 4, 2, 24), {}),

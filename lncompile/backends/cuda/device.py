@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+from lncompile.backends.cuda.plan import Grid
 from lncompile.errors import LncValueError
 
 
@@ -97,17 +98,18 @@ def enter(number: int) -> None:
     Device(number).set_current()
 
 
-def load(number: int, cubin: bytes, entry: str, blocks: int, threads: int, shared: int) -> Function:
-    """The function ``entry`` of a cubin on a device, ready to be launched with so many blocks and threads.
-
-    The thread has a context on the device.
-    """
+def load(number: int, cubin: bytes, grid: Grid) -> Function:
+    """The function that a grid launches, out of a cubin, on a device that the thread has a context on."""
     from cuda.core import LaunchConfig, launch
 
-    config = LaunchConfig(grid=blocks, block=threads, shmem_size=shared)
-    kernel = _kernel(number, cubin, entry)
-    if shared > _SHARED_UNASKED:
-        _allow_shared(kernel, number, shared)
+    sizes: dict[str, int] = {"grid": grid.blocks, "block": grid.threads, "shmem_size": grid.shared}
+    if grid.cluster > 1:
+        # With clusters, cuda.core's grid is a number of those.
+        sizes |= {"grid": grid.blocks // grid.cluster, "cluster": grid.cluster}
+    config = LaunchConfig(**sizes)
+    kernel = _kernel(number, cubin, grid.entry)
+    if grid.shared > _SHARED_UNASKED:
+        _allow_shared(kernel, number, grid.shared)
     return Function(kernel, launch, config)
 
 

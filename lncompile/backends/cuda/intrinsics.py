@@ -18,7 +18,9 @@ from lncompile.backends.cuda.conversions import converted
 from lncompile.backends.cuda.memory import (  # noqa: F401 - parts of the language
     advance,
     get_float32,
+    get_float32_of_block,
     get_float64,
+    get_float64_of_block,
     get_vector,
     is_given,
     literal,
@@ -352,6 +354,20 @@ def barrier(typing_context: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         function_type = lir.FunctionType(lir.VoidType(), [])
         builder.call(cgutils.get_or_insert_function(builder.module, function_type, "llvm.nvvm.barrier0"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def cluster_barrier(typing_context: Any) -> Any:
+    """Wait for all threads of the cluster, which then see what each has left in its shared memory."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        function_type = lir.FunctionType(lir.VoidType(), [])
+        text = "barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;"
+        call = builder.call(lir.InlineAsm(function_type, text, "~{memory}", side_effect=True), [])
+        call.attributes.add("convergent")
         return context.get_dummy_value()
 
     return types.void(), generate

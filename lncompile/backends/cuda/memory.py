@@ -188,6 +188,32 @@ get_float32 = _getting(types.float32)
 get_float64 = _getting(types.float64)
 
 
+def _getting_of_block(element: Any, form: str, register: str) -> Any:
+    @intrinsic
+    def get(typing_context: Any, index: Any, rank: Any) -> Any:
+        """What a block of the cluster, by its number, has left at a place of its shared memory."""
+
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            place = builder.ptrtoint(_shared(builder, scalar(element), args[0]), I64)
+            given = [builder.trunc(place, I32), builder.trunc(args[1], I32)]
+            text = (
+                "{ .reg .b32 there; mapa.shared::cluster.u32 there, $1, $2;"
+                f" ld.shared::cluster.{form} $0, [there]; }}"
+            )
+            function_type = lir.FunctionType(scalar(element), [I32, I32])
+            constraints = f"={register},r,r,~{{memory}}"
+            found = builder.call(lir.InlineAsm(function_type, text, constraints, side_effect=True), given)
+            return gathered(builder, [found])
+
+        return Vector(element, 1)(types.int64, types.int64), generate
+
+    return get
+
+
+get_float32_of_block = _getting_of_block(types.float32, "f32", "f")
+get_float64_of_block = _getting_of_block(types.float64, "f64", "d")
+
+
 def _shared(builder: Any, number: Any, index: Any) -> Any:
     return builder.gep(builder.module.globals[_SHARED.format(number)], [I64(0), index], inbounds=True)
 

@@ -69,14 +69,15 @@ class Context(StageOutputs):
     @cached_property
     def in_registers(self) -> list[Output]:
         """Sums over the rows of a block whose places a thread keeps in registers."""
-        if self.team.vectors is None:
+        # A cluster's exchanges take registers too: layer norm's backward spilled 30 to 300 bytes.
+        if self.team.vectors is None or self.team.blocks > 1:
             return []
         return [out for out in self.steady if self.team.elements <= self.schedule.thread_elements]
 
     @cached_property
     def in_shared(self) -> list[Output]:
         """The same in shared memory, where a thread has too much of a row for its registers."""
-        fits = self.team.threads * self.team.elements * 4 * len(self.steady) <= self.schedule.shared_bytes
+        fits = self.team.in_block * self.team.elements * 4 * len(self.steady) <= self.schedule.shared_bytes
         return [
             out for out in self.steady if fits and out.dtype == "float32" and out not in self.in_registers
         ]
@@ -92,7 +93,7 @@ class Context(StageOutputs):
     @property
     def shared(self) -> int:
         """Bytes of dynamic shared memory."""
-        return self.team.threads * self.team.elements * 4 * len(self.in_shared)
+        return self.team.in_block * self.team.elements * 4 * len(self.in_shared)
 
     @cached_property
     def in_memory(self) -> list[Output]:
