@@ -63,6 +63,11 @@ class Array:
     def copy(self, order: str = "C") -> Array:
         return on_device(self.array, self.device.id)
 
+    def set(self, array: Any) -> None:
+        assert isinstance(array, np.ndarray)
+        assert (array.shape, array.dtype) == (self.shape, self.dtype)
+        self.array[...] = array
+
     def fill(self, value: float) -> None:
         self.array.fill(value)
 
@@ -166,6 +171,7 @@ def installed(patch: pytest.MonkeyPatch) -> Iterator[Device]:
     cupy.ndarray = Array
     cupy.empty = empty
     cupy.asarray = lambda value: on_device(value)
+    cupy.asnumpy = lambda array: array.array.copy()
     cupy.cuda = SimpleNamespace(
         is_available=lambda: True,
         Device=Using,

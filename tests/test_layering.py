@@ -42,7 +42,7 @@ LAYERS = (
     ("cache", "cache_lock", "cache_tools", "tunings"),
     ("compiler", "device_compiler"),
     ("buffers", "kernel", "empty", "device_arrays", "device_ready"),
-    ("device_runner", "device_reader", "device_quick", "device_kernel"),
+    ("device_runner", "device_reader", "device_quick", "device_kernel", "device_empty"),
     ("specialize", "norm", "requested", "fixed", "aot", "ahead", "norms", "channels", "functional"),
     ("autotune",),
     ("rnn",),
