@@ -69,10 +69,12 @@ class Context(StageOutputs):
     @cached_property
     def in_registers(self) -> list[Output]:
         """Sums over the rows of a block whose places a thread keeps in registers."""
-        # A cluster's exchanges take registers too: layer norm's backward spilled 30 to 300 bytes.
-        if self.team.vectors is None or self.team.blocks > 1:
+        if self.team.vectors is None:
             return []
-        return [out for out in self.steady if self.team.elements <= self.schedule.thread_elements]
+        # A thread of a large block has 128 registers: with two sums there, backward spilled 30 to 840 bytes.
+        large = self.team.in_block == self.schedule.most_threads
+        summed = self.team.elements * (len(self.steady) if large else 1)
+        return self.steady if summed <= self.schedule.thread_elements else []
 
     @cached_property
     def in_shared(self) -> list[Output]:
