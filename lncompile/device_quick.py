@@ -70,6 +70,7 @@ class QuickCalls:
         self._cotangents = reader(self._backward, "cotangent", cupy)
         self._gradients = reader(self._backward, "gradient", cupy)
         self._outputs = len(with_role(self._forward.phase, "output"))
+        self._entering = len(with_role(self._backward.phase, "cotangent"))
         # The gradient of each argument among the new arrays; for one that was left out, the None behind them.
         of = [buffer.of or "" for buffer in with_role(self._backward.phase, "gradient")]
         self._in_order = picker([of.index(name) if name in of else -1 for name in signature.arguments])
@@ -119,7 +120,7 @@ class QuickCalls:
         if ready is None or not ready.is_current():
             return None
         entering = dy if self._returns_tuple else (dy,)
-        if not isinstance(entering, tuple) or len(entering) != self._outputs:
+        if not isinstance(entering, tuple) or len(entering) != self._entering:
             return None
         cotangents = self._cotangents(ready, *entering)
         if cotangents is None:

@@ -15,7 +15,7 @@ from ptx.sass import Budget, read_cubin, read_sass
 from test_forms import FORMS
 
 import lncompile as lnc
-from lncompile.backends.cuda.link import disassembled
+from lncompile.backends.cuda.link import disassembled, link
 from lncompile.cli import main
 from lncompile.rnn.equations import gru_step
 
@@ -163,6 +163,16 @@ def test_budget(features: int, dtype: str, forward: int, backward: int) -> None:
         # Statistics are one number a row: three that are saved.
         budget = Budget(wide_loads=2, wide_stores=1, narrow_loads=6, narrow_stores=6, registers=registers)
         budget.check(found, read_cubin(code.cubin)[code.entry])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("features", [256, 768, 1024, 2048, 4096, 6144, 8192, 12288, 16384, 32768, 131072])
+@pytest.mark.parametrize("norm", [lnc.layer_norm, lnc.rms_norm], ids=lambda norm: norm.__name__)
+def test_nothing_spills(norm: Any, features: int, dtype: str) -> None:
+    compilation = cuda_compilation_of(norm, {"...": 1, "d": features}, dtype)
+    spills = {code.entry: link(code.ptx, compilation.target).spills for code in compilation.codes}
+    assert not any(spills.values()), spills
 
 
 def test_ptx_is_the_same_in_every_process() -> None:
