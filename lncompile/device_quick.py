@@ -14,7 +14,7 @@ from typing import Any
 from lncompile.backends.cuda import device
 from lncompile.buffers import with_role
 from lncompile.device_reader import finder, launcher, reader
-from lncompile.device_ready import Key, Pointers, picker
+from lncompile.device_ready import Key, Pointers, Ready, picker
 from lncompile.device_runner import PhaseRunner
 from lncompile.kernel import Context, Signature, refuse
 
@@ -22,17 +22,37 @@ from lncompile.kernel import Context, Signature, refuse
 class DeviceContext(Context):
     """The context of a forward on a device: also its shape and device, and where its arrays are.
 
-    The arrays are held, so their addresses stay valid.
+    The arrays are held, so their addresses stay valid. What a quick forward has saved lies in one memory, and
+    is made arrays of when somebody asks for them.
     """
 
-    __slots__ = ("key", "pointers")
+    __slots__ = ("_memory", "_ready", "_saved", "key", "pointers")
 
     def __init__(
-        self, kernel: Any, inputs: Sequence[Any], saved: Sequence[Any], key: Key, pointers: Pointers
+        self,
+        kernel: Any,
+        inputs: Sequence[Any],
+        saved: Sequence[Any] | None,
+        key: Key,
+        pointers: Pointers,
+        ready: Ready | None = None,
+        memory: Any = None,
     ) -> None:
-        super().__init__(kernel, tuple(inputs), tuple(saved))
+        self.kernel = kernel
+        self.inputs = tuple(inputs)
         self.key = key
         self.pointers = pointers
+        self._saved = None if saved is None else tuple(saved)
+        self._ready = ready
+        self._memory = memory
+
+    @property
+    def saved(self) -> tuple[Any, ...]:  # type: ignore[override]
+        """The arrays that the forward has saved."""
+        if self._saved is None:
+            assert self._ready is not None, "a context has arrays or a memory"
+            self._saved = tuple(self._ready.arrays_in(self._memory))
+        return self._saved
 
 
 class NoQuickCalls:
@@ -108,11 +128,12 @@ class QuickCalls:
         # The backward reads the arguments again.
         if not self._forward.fit(ready, pointers, in_place=False):
             return None
-        saved = ready.made("saved")
-        places = tuple([array.data.ptr for array in saved])
-        self._forward.launch(ready, pointers + places, keep=out is not None)
-        inputs = pointers[: len(values)]
-        return made, DeviceContext(self._kernel, values, saved, ready.key, inputs + places)
+        memory = ready.cupy.alloc(ready.saved_bytes)
+        start = memory.ptr
+        saved = tuple([start + offset for offset in ready.saved])
+        self._forward.launch(ready, pointers + saved, keep=out is not None)
+        places = pointers[: len(values)] + saved
+        return made, DeviceContext(self._kernel, values, None, ready.key, places, ready, memory)
 
     def try_backward(self, dy: Any, ctx: DeviceContext, out: Any) -> Any:
         """The gradients, or None."""

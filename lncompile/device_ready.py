@@ -13,7 +13,7 @@ from lncompile.backends.cuda.packed import Code
 from lncompile.backends.cuda.plan import Plan
 from lncompile.buffers import shape_of
 from lncompile.dtypes import TABLE
-from lncompile.interface import Buffer, Phase, Role
+from lncompile.interface import Phase, Role
 
 Shape: TypeAlias = tuple[int, ...]
 Pointers: TypeAlias = tuple[int, ...]
@@ -24,7 +24,7 @@ Calls: TypeAlias = tuple[tuple[Callable[..., None], Picker], ...]
 #: A first argument's shape, and the number of its device.
 Key: TypeAlias = tuple[Shape, int]
 
-#: Bytes that workspaces begin at multiples of, as CuPy's pool does.
+#: Bytes that parts of a memory begin at multiples of, as CuPy's pool does.
 _BOUNDARY = 256
 
 
@@ -34,7 +34,8 @@ class Ready(NamedTuple):
     ``stream`` gives CuPy's current one. ``calls`` are functions, and what picks their arguments out of the
     arrays' pointers, the workspaces' and ``numbers``. ``shapes`` and ``extents``, in bytes, are those of the
     arrays, None and 0 for one that is absent; ``new`` are the shapes and dtypes of what a call makes, by
-    role; ``workspaces`` are the offsets of workspaces in a memory of ``bytes``. What calls have found: by
+    role; ``workspaces`` are the offsets of workspaces in a memory of ``bytes``, ``saved`` those of what a
+    forward keeps in one of ``saved_bytes``. What calls have found: by
     streams' pointers, ``bound`` are the calls on a stream, and ``kept`` is what follows the arrays' pointers
     where workspaces stay; ``apart`` and ``in_place`` are pointers that fit so.
     """
@@ -49,6 +50,8 @@ class Ready(NamedTuple):
     new: Mapping[Role, Sequence[tuple[Shape, Any]]]
     workspaces: tuple[int, ...]
     bytes: int
+    saved: tuple[int, ...]
+    saved_bytes: int
     bound: dict[int, Calls]
     kept: dict[int, tuple[int, ...]]
     apart: set[Pointers]
@@ -67,6 +70,11 @@ class Ready(NamedTuple):
         empty = self.cupy.empty
         return [empty(shape, dtype) for shape, dtype in self.new[role]]
 
+    def arrays_in(self, memory: Any) -> list[Any]:
+        """What a forward keeps, as arrays in a memory."""
+        new = zip(self.new["saved"], self.saved, strict=True)
+        return [self.cupy.array(shape, dtype, memory + offset) for (shape, dtype), offset in new]
+
 
 def prepared(phase: Phase, plan: Plan, codes: Mapping[str, Code], key: Key) -> Ready:
     """What is ready once the kernels that the plan for this shape and device launches are loaded.
@@ -80,7 +88,16 @@ def prepared(phase: Phase, plan: Plan, codes: Mapping[str, Code], key: Key) -> R
     shapes = tuple(None if b.role == "absent" else shape_of(b, first, shape) for b in buffers)
     sized = [(buffer, size) for buffer, size in zip(buffers, shapes, strict=True) if size is not None]
     calls, numbers = _calls(plan, codes, number, [buffer.name for buffer in (*buffers, *spaces)])
-    offsets, end = _offsets(spaces, plan)
+    workspaces, end = _offsets(
+        [plan.workspaces[space.name] * TABLE[space.dtype].itemsize for space in spaces]
+    )
+    extents = tuple(
+        0 if size is None else prod(size) * TABLE[buffer.dtype].itemsize
+        for buffer, size in zip(buffers, shapes, strict=True)
+    )
+    saved, saved_bytes = _offsets(
+        [extent for buffer, extent in zip(buffers, extents, strict=True) if buffer.role == "saved"]
+    )
     cupy = device.used_of_cupy()
     return Ready(
         key=key,
@@ -89,16 +106,15 @@ def prepared(phase: Phase, plan: Plan, codes: Mapping[str, Code], key: Key) -> R
         calls=calls,
         numbers=numbers,
         shapes=shapes,
-        extents=tuple(
-            0 if size is None else prod(size) * TABLE[buffer.dtype].itemsize
-            for buffer, size in zip(buffers, shapes, strict=True)
-        ),
+        extents=extents,
         new={
             role: [(size, TABLE[buffer.dtype].numpy) for buffer, size in sized if buffer.role == role]
             for role in ("output", "saved", "gradient")
         },
-        workspaces=offsets,
+        workspaces=workspaces,
         bytes=end,
+        saved=saved,
+        saved_bytes=saved_bytes,
         bound={},
         kept={},
         apart=set(),
@@ -121,12 +137,11 @@ def _calls(
     return tuple(calls), tuple(numbers)
 
 
-def _offsets(spaces: Sequence[Buffer], plan: Plan) -> tuple[tuple[int, ...], int]:
-    """Where in one memory the workspaces begin, and how many bytes that has."""
+def _offsets(sizes: Sequence[int]) -> tuple[tuple[int, ...], int]:
+    """Where in one memory parts of so many bytes begin, and how many bytes that has."""
     offsets, end = [], 0
-    for space in spaces:
+    for size in sizes:
         offsets.append(end)
-        size = plan.workspaces[space.name] * TABLE[space.dtype].itemsize
         end += -(-size // _BOUNDARY) * _BOUNDARY
     return tuple(offsets), end
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import operator
 import sys
 import threading
@@ -34,7 +35,14 @@ class Array:
     #: What tells the device that is current.
     driver: Device | None = None
 
-    def __init__(self, array: Any, device: int) -> None:
+    def __init__(self, array: Any, device: Any, memory: Memory | None = None) -> None:
+        if memory is not None:
+            # As CuPy makes one: of a shape, a dtype and where it lies.
+            shape, dtype = array, np.dtype(device)
+            size = math.prod(shape) * dtype.itemsize
+            assert memory.start + size <= memory.array.nbytes
+            part = memory.array.array[memory.start : memory.start + size]
+            array, device = part.view(dtype).reshape(shape), memory.array.device.id
         self.array = array
         self.device = SimpleNamespace(id=device)
 
@@ -83,6 +91,18 @@ class Array:
     __isub__, __ior__ = map(_computed, (operator.isub, operator.ior))
 
 
+class Memory:
+    """A place in memory of a device."""
+
+    def __init__(self, array: Array, start: int = 0) -> None:
+        self.array = array
+        self.start = start
+        self.ptr = array.data.ptr + start
+
+    def __add__(self, offset: int) -> Memory:
+        return Memory(self.array, self.start + offset)
+
+
 def on_device(array: Any, device: int = 0) -> Array:
     """A copy of an array of NumPy's on a device, aligned as a device's allocations are."""
     array = np.asarray(array)
@@ -111,7 +131,7 @@ class Device:
     Attributes:
         capability: what all devices say of themselves, as CuPy writes it.
         launched: entry, stream, grid and arguments of each launch so far.
-        allocated: the sizes of workspaces so far.
+        allocated: the sizes of memories for workspaces, and for what forwards save, so far.
         current: the number of the device that is current.
         stream: the pointer of the current stream.
         made: the shapes of new arrays so far.
@@ -148,11 +168,11 @@ def installed(patch: pytest.MonkeyPatch) -> Iterator[Device]:
         def __exit__(self, *_: object) -> None:
             device.current = self.before
 
-    def alloc(size: int) -> Any:
-        memory = on_device(np.zeros(size, np.uint8))
+    def alloc(size: int) -> Memory:
+        memory = on_device(np.zeros(size, np.uint8), device.current)
         device.allocated.append(size)
         device.memories.append(memory)
-        return SimpleNamespace(ptr=memory.data.ptr)
+        return Memory(memory)
 
     def empty(shape: tuple[int, ...], dtype: Any) -> Array:
         device.made.append(shape)

@@ -123,6 +123,27 @@ def test_the_current_stream_is_followed(fake: Device, thorough: list[str]) -> No
     assert not thorough
 
 
+def test_what_a_quick_forward_saves_is_what_a_thorough_backward_reads(
+    fake: Device, thorough: list[str]
+) -> None:
+    norm, arrays = ready(fresh(), x(), x(64), x(64)), (x(), x(64), x(64))
+    thorough.clear()
+    fake.allocated.clear()
+    y, ctx = norm.forward(*arrays)
+    assert len(fake.allocated) == 1
+    norm.backward(x(3, 128)[:, ::2], ctx)
+    assert thorough == ["backward"]
+    forward, backward = fake.launched[-3], fake.launched[-2]
+    saved = [array.data.ptr for array in ctx.saved]
+    assert [array.shape for array in ctx.saved] == [(3,)] * len(saved)
+    assert list(forward.args[4 : 4 + len(saved)]) == saved
+    assert set(saved) <= set(backward.args)
+    assert repr(ctx).startswith("<context of layer_norm")
+    # In the quick way too.
+    norm.backward(y, ctx)
+    assert set(saved) <= set(fake.launched[-2].args)
+
+
 UNUSUAL: dict[str, Callable[[Any], dict[str, Any]]] = {
     "apart in memory": lambda a: {"x": x(3, 128)[:, ::2]},
     "at an odd address": lambda a: {"x": x(3 * 64 + 1)[1:].reshape(3, 64)},
