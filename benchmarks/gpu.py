@@ -5,10 +5,10 @@
     python benchmarks/gpu.py sanitize --carry DIR                       # the same under compute-sanitizer
     python benchmarks/gpu.py time --carry DIR [--json FILE]             # forward and backward, in GB/s
 
-The last three need a device, NumPy, CuPy and cuda-core, and PyTorch to compare with; nothing is compiled
-there, and neither numba-cuda nor NVVM is imported. Rates count the bytes that have to be read and written,
-once: x and y forward; x, dy and dx backward. A figure is the median of rounds in which all contenders take
-turns.
+The last three need a device, NumPy, CuPy and cuda-core, and PyTorch to compare with, and Triton, Liger and
+QuACK where they are installed; nothing of ours is compiled there, and neither numba-cuda nor NVVM is
+imported. Rates count the bytes that have to be read and written, once: x and y forward; x, dy and dx
+backward. A figure is the median of rounds in which all contenders take turns.
 """
 
 from __future__ import annotations
@@ -308,8 +308,14 @@ def _peers(norm: Any, x: Any, dy: Any, parameters: list[Any]) -> dict[str, tuple
 
 
 def _extras(norm: Any) -> dict[str, Callable[..., Any]]:
-    """Liger and QuACK, where they are installed."""
+    """Triton with a kernel of our own, Liger and QuACK, where they are installed."""
     found: dict[str, Callable[..., Any]] = {}
+    try:
+        from benchmarks import triton_norms
+
+        found["Triton"] = getattr(triton_norms, norm.__name__)
+    except ImportError:
+        pass
     try:
         from liger_kernel.transformers import functional as liger
 

@@ -25,6 +25,10 @@ def is_on_device(value: object) -> bool:
     """Whether a value is an array whose elements are on a device."""
     if value is None or isinstance(value, np.ndarray | np.generic):
         return False
+    cupy = sys.modules.get("cupy")
+    # Not by the interface, which CuPy asks the driver for the current stream to make.
+    if cupy is not None and isinstance(value, cupy.ndarray):
+        return True
     if hasattr(value, "__cuda_array_interface__"):
         return True
     where = getattr(value, "__dlpack_device__", None)

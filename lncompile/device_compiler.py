@@ -24,6 +24,7 @@ from lncompile.interrupts import interrupts_held
 from lncompile.ir import Program
 from lncompile.passes import Pair, run_passes
 from lncompile.printer import show
+from lncompile.schedule.cuda import Room
 from lncompile.verify import verify
 
 
@@ -43,7 +44,7 @@ class CudaCompilation:
     @cached_property
     def lowered(self) -> LoweredCuda:
         """The emitted source and what is launched."""
-        return lower_cuda(self.pair, self.request, self.target.shared_bytes)
+        return lower_cuda(self.pair, self.request, Room(self.target.shared_bytes, self.target.cluster_blocks))
 
     def stages(self) -> dict[str, Callable[[], str]]:
         """Every stage as text, computed on demand; the same bytes in every process."""

@@ -5,7 +5,7 @@ Nothing of the compiler is imported here, so that a cached kernel is called with
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from lncompile import device_arrays as dev
@@ -16,6 +16,7 @@ from lncompile.backends.cuda import described, device
 from lncompile.backends.cuda.packed import Code, unpacked
 from lncompile.backends.cuda.target import CudaTarget, serving
 from lncompile.buffers import batch_sizes, shape_of, with_role
+from lncompile.device_quick import DeviceContext, NoQuickCalls, QuickCalls
 from lncompile.device_runner import PhaseRunner
 from lncompile.dtypes import TABLE
 from lncompile.emit.cuda import launches
@@ -27,12 +28,8 @@ from lncompile.kernel import Context, Kernel, Signature, refuse
 class DeviceKernel:
     """The code of one specialization for CUDA, its interface, and how its norm is called.
 
-    It has the same ways to be called as ``Kernel``; there is no quick one, since a launch takes longer than
-    the checks.
+    It has the same ways to be called as ``Kernel``, the quick ones in :class:`QuickCalls`.
     """
-
-    entry = into = staticmethod(refuse)
-    count = -1
 
     def __init__(
         self,
@@ -58,6 +55,21 @@ class DeviceKernel:
         self._saved = with_role(offered.forward, "saved")
         self._cotangents = with_role(offered.backward, "cotangent")
         self._gradients = with_role(offered.backward, "gradient")
+
+        self.count = len(self._outputs) if self.returns_tuple else -1
+        self.into: Callable[..., object] = refuse
+        self._offer(NoQuickCalls())
+
+    def _offer(self, quick: NoQuickCalls | QuickCalls) -> None:
+        """Have these quick ways from now on."""
+        self._quick = quick
+        self.new: Callable[[Any], Any] = quick.new
+        self.entry: Callable[..., object] = quick.entry
+        self.try_call: Callable[..., Any] = quick.try_call
+        self.try_forward: Callable[..., tuple[Any, Context] | None] = quick.try_forward
+        self.try_backward: Callable[..., Any] = quick.try_backward
+        if not self.returns_tuple:
+            self.into = quick.entry
 
     # What is launched
 
@@ -87,20 +99,7 @@ class DeviceKernel:
         """The code of every kernel, those of the forward first."""
         return tuple(self._codes.values())
 
-    # The ways to call a kernel
-
-    def new(self, _: object) -> None:
-        """No arrays: calls take the thorough way."""
-
-    def try_call(self, values: tuple[object, ...], out: object) -> Any:
-        """Nothing is tried: calls take the thorough way."""
-        return NotImplemented
-
-    def try_forward(self, values: tuple[object, ...], out: object) -> None:
-        """Nothing is tried: calls take the thorough way."""
-
-    def try_backward(self, dy: object, ctx: Context, out: object) -> None:
-        """Nothing is tried: calls take the thorough way."""
+    # The thorough ways to call a kernel
 
     def call(self, values: Sequence[Any], out: object = None) -> Any:
         """The outputs for checked arguments, in new arrays or in ``out``."""
@@ -109,7 +108,9 @@ class DeviceKernel:
     def forward(self, values: Sequence[Any], out: object = None) -> tuple[Any, Context]:
         """The outputs, and the context for :meth:`backward`."""
         result, inputs, saved = self._computed(values, out, saves=True)
-        return result, Context(self, tuple(inputs), tuple(saved))
+        x = inputs[0]
+        pointers = tuple(0 if array is None else array.data.ptr for array in (*inputs, *saved))
+        return result, DeviceContext(self, inputs, saved, (x.shape, x.device.id), pointers)
 
     def _computed(
         self, values: Sequence[Any], out: object, *, saves: bool
@@ -122,6 +123,7 @@ class DeviceKernel:
             if out is None:
                 made = [self._empty(phase, buffer, shape) for buffer in self._outputs]
                 self._forward.run([*inputs, *made, *saved], number)
+                self._become_quick()
                 return (tuple(made) if self.returns_tuple else made[0]), inputs, saved
             targets = self._targets(out, values, number)
             if saves:
@@ -133,7 +135,14 @@ class DeviceKernel:
             direct = self._direct(phase, self._outputs, targets, inputs)
             self._forward.run([*inputs, *direct, *saved], number, keep=True)
             _copy_back(direct, targets)
+        self._become_quick()
         return out, inputs, saved
+
+    def _become_quick(self) -> None:
+        """After a call that has found the device and its packages, what repeats it need not."""
+        if isinstance(self._quick, NoQuickCalls):
+            runners = self._forward, self._backward
+            self._offer(QuickCalls(self, self.signature, self.returns_tuple, runners))
 
     def backward(self, dy: object, ctx: Context, out: object = None) -> Any:
         """The gradients of all arguments that were given, as a named tuple."""

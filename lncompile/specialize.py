@@ -309,11 +309,16 @@ def _build_for_device(equation: Equation, signature: Signature, special: Special
     from lncompile.device_kernel import DeviceKernel
 
     target = find_cuda(special.target)
-    if 0 in dict(special.sizes).values():
-        raise LncValueError(f"{signature.arguments[0]}: expected at least one feature on a device; got none")
     special = special._replace(target=target.name)
     program = memoized(lambda: traced(equation, special))
     compiled = memoized(lambda: device_compilation(equation, special, program()))
+    if 0 in dict(special.sizes).values():
+        from lncompile.device_empty import EmptyDeviceKernel
+        from lncompile.empty import empty_kernel
+
+        made = compilation(equation, special._replace(target="cpu"), program())
+        stages = LazyStages(("ir", "grad"), lambda name: made.stages()[name]())
+        return EmptyDeviceKernel(empty_kernel(signature, made, stages), stages, target)
     found = _prebuilt(equation, signature, special, program)
     if found is not None:
         return found

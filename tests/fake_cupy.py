@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import operator
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -33,7 +35,14 @@ class Array:
     #: What tells the device that is current.
     driver: Device | None = None
 
-    def __init__(self, array: Any, device: int) -> None:
+    def __init__(self, array: Any, device: Any, memory: Memory | None = None) -> None:
+        if memory is not None:
+            # As CuPy makes one: of a shape, a dtype and where it lies.
+            shape, dtype = array, np.dtype(device)
+            size = math.prod(shape) * dtype.itemsize
+            assert memory.start + size <= memory.array.nbytes
+            part = memory.array.array[memory.start : memory.start + size]
+            array, device = part.view(dtype).reshape(shape), memory.array.device.id
         self.array = array
         self.device = SimpleNamespace(id=device)
 
@@ -44,7 +53,7 @@ class Array:
 
     @property
     def data(self) -> Any:
-        return SimpleNamespace(ptr=self.array.ctypes.data)
+        return SimpleNamespace(ptr=self.array.ctypes.data, device_id=self.device.id)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -62,6 +71,11 @@ class Array:
     def copy(self, order: str = "C") -> Array:
         return on_device(self.array, self.device.id)
 
+    def set(self, array: Any) -> None:
+        assert isinstance(array, np.ndarray)
+        assert (array.shape, array.dtype) == (self.shape, self.dtype)
+        self.array[...] = array
+
     def fill(self, value: float) -> None:
         self.array.fill(value)
 
@@ -75,6 +89,18 @@ class Array:
     __add__, __mul__, __rmul__ = map(_computed, (operator.add, operator.mul, operator.mul))
     __lt__, __gt__, __or__ = map(_computed, (operator.lt, operator.gt, operator.or_))
     __isub__, __ior__ = map(_computed, (operator.isub, operator.ior))
+
+
+class Memory:
+    """A place in memory of a device."""
+
+    def __init__(self, array: Array, start: int = 0) -> None:
+        self.array = array
+        self.start = start
+        self.ptr = array.data.ptr + start
+
+    def __add__(self, offset: int) -> Memory:
+        return Memory(self.array, self.start + offset)
 
 
 def on_device(array: Any, device: int = 0) -> Array:
@@ -105,9 +131,12 @@ class Device:
     Attributes:
         capability: what all devices say of themselves, as CuPy writes it.
         launched: entry, stream, grid and arguments of each launch so far.
-        allocated: the sizes of workspaces so far.
+        allocated: the sizes of memories for workspaces, and for what forwards save, so far.
         current: the number of the device that is current.
         stream: the pointer of the current stream.
+        made: the shapes of new arrays so far.
+        count: how many devices there are.
+        entered: threads that have a context, with the device's number.
     """
 
     def __init__(self) -> None:
@@ -117,6 +146,9 @@ class Device:
         self.current = 0
         self.stream = 7
         self.memories: list[Any] = []
+        self.count = 3
+        self.made: list[tuple[int, ...]] = []
+        self.entered: set[tuple[int, int]] = set()
 
 
 @contextlib.contextmanager
@@ -136,29 +168,39 @@ def installed(patch: pytest.MonkeyPatch) -> Iterator[Device]:
         def __exit__(self, *_: object) -> None:
             device.current = self.before
 
-    def alloc(size: int) -> Any:
-        memory = on_device(np.zeros(size, np.uint8))
+    def alloc(size: int) -> Memory:
+        memory = on_device(np.zeros(size, np.uint8), device.current)
         device.allocated.append(size)
         device.memories.append(memory)
-        return SimpleNamespace(ptr=memory.data.ptr)
+        return Memory(memory)
+
+    def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+        device.made.append(shape)
+        return on_device(np.full(shape, 0, dtype), device.current)
+
+    def enter(number: int) -> None:
+        device.entered.add((threading.get_ident(), number))
 
     def launch(stream: Any, config: Any, kernel: Entry, *args: int) -> None:
+        assert (threading.get_ident(), device.current) in device.entered, "the thread has no context"
         device.launched.append(
             SimpleNamespace(entry=kernel, stream=stream, device=device.current, args=args, **vars(config))
         )
 
     cupy: Any = ModuleType("cupy")
     cupy.ndarray = Array
-    cupy.empty = lambda shape, dtype: on_device(np.full(shape, 0, dtype), device.current)
+    cupy.empty = empty
     cupy.asarray = lambda value: on_device(value)
+    cupy.asnumpy = lambda array: array.array.copy()
     cupy.cuda = SimpleNamespace(
         is_available=lambda: True,
         Device=Using,
         alloc=alloc,
-        get_current_stream=lambda: SimpleNamespace(ptr=device.stream),
+        get_current_stream=lambda number: SimpleNamespace(ptr=device.stream),
+        runtime=SimpleNamespace(getDevice=lambda: device.current, getDeviceCount=lambda: device.count),
     )
     core: Any = ModuleType("cuda.core")
-    core.Device = lambda number: SimpleNamespace(set_current=lambda: None)
+    core.Device = lambda number: SimpleNamespace(set_current=lambda: enter(number))
     core.Stream = SimpleNamespace(from_handle=lambda pointer: pointer)
     core.LaunchConfig = lambda **sizes: SimpleNamespace(**sizes)
     core.launch = launch
@@ -169,7 +211,7 @@ def installed(patch: pytest.MonkeyPatch) -> Iterator[Device]:
     patch.setitem(sys.modules, "cupy", cupy)
     patch.setitem(sys.modules, "cuda.core", core)
     # What is known of devices is that of these from here on.
-    caches = (driver.info, driver._kernel, driver.stream_of)
+    caches = (driver.info, driver._kernel, driver.stream_of, driver.used_of_cupy)
     for cached in caches:
         cached.cache_clear()
     yield device

@@ -15,7 +15,7 @@ from ptx.sass import Budget, read_cubin, read_sass
 from test_forms import FORMS
 
 import lncompile as lnc
-from lncompile.backends.cuda.link import disassembled
+from lncompile.backends.cuda.link import disassembled, link
 from lncompile.cli import main
 from lncompile.rnn.equations import gru_step
 
@@ -45,7 +45,8 @@ def test_types_of_their_own() -> None:
 
 
 def test_several_teams_a_row() -> None:
-    check(lnc.rms_norm, {"...": 2, "d": 65536}, tolerance=TOLERANCE["float32"])
+    sizes = {"...": 2, "d": 65536}
+    check(lnc.rms_norm, sizes, tolerance=TOLERANCE["float32"], target="cuda:sm_80")
 
 
 def test_sums_in_shared_memory() -> None:
@@ -147,6 +148,8 @@ def test_gradients_of_parameters_on_any_number_of_multiprocessors() -> None:
 CONFIGURATIONS = [
     (256, "bfloat16", 88, 144),
     (1024, "float32", 72, 144),
+    # Two sums over rows beside two arrays: more than the 128 registers that a thread of 512 has.
+    (8192, "bfloat16", 88, 128),
     (16384, "float16", 128, 128),
 ]
 
@@ -160,6 +163,16 @@ def test_budget(features: int, dtype: str, forward: int, backward: int) -> None:
         # Statistics are one number a row: three that are saved.
         budget = Budget(wide_loads=2, wide_stores=1, narrow_loads=6, narrow_stores=6, registers=registers)
         budget.check(found, read_cubin(code.cubin)[code.entry])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("features", [256, 768, 1024, 2048, 4096, 6144, 8192, 12288, 16384, 32768, 131072])
+@pytest.mark.parametrize("norm", [lnc.layer_norm, lnc.rms_norm], ids=lambda norm: norm.__name__)
+def test_nothing_spills(norm: Any, features: int, dtype: str) -> None:
+    compilation = cuda_compilation_of(norm, {"...": 1, "d": features}, dtype)
+    spills = {code.entry: link(code.ptx, compilation.target).spills for code in compilation.codes}
+    assert not any(spills.values()), spills
 
 
 def test_ptx_is_the_same_in_every_process() -> None:

@@ -66,14 +66,14 @@ def test_a_call_launches_on_the_current_stream(kernel: Any, fake: Device) -> Non
 @needs_compiler
 def test_backward_takes_workspaces_once_a_stream_with_out(kernel: Any, fake: Device) -> None:
     weight = on_device(np.ones(64, np.float32))
-    y, ctx = kernel.forward(x(), weight)
+    _, ctx = kernel.forward(x(), weight)
+    fake.allocated.clear()
     g = kernel.backward(x(), ctx)
     assert g.x.shape == (3, 64)
     assert g.weight.shape == (64,)
     assert len(fake.allocated) == 1
     for _ in range(3):
         assert kernel.backward(x(), ctx, out=g) is g
-        assert kernel.forward(x(), weight, out=y)[0] is y
     assert len(fake.allocated) == 2
     fake.stream = 8
     kernel.backward(x(), ctx, out=g)

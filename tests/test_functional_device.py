@@ -93,6 +93,39 @@ def test_running_statistics_are_updated_by_what_the_kernel_found(device: Device)
     assert (mean.array == 0.75 * (0.75 * before)).all()
 
 
+@pytest.mark.parametrize("shape", [(0, 6, 5), (4, 6, 0), (4, 0, 5), (0, 6)], ids=str)
+def test_empty_inputs_are_as_on_the_cpu(device: Device, shape: tuple[int, ...]) -> None:
+    mean, var, weight = x(shape[1]), x(shape[1]), x(shape[1])
+    before = mean.array.copy(), var.array.copy()
+    given, out = x(*shape), x(*shape)
+    for training in (False, True):
+        assert functional.batch_norm(given, mean, var, weight, training=training).shape == shape
+        assert functional.batch_norm(given, mean, var, weight, training=training, out=out) is out
+    assert functional.group_norm(given, 2).shape == shape
+    assert functional.layer_norm(given, shape[-1:]).shape == shape
+    assert np.array_equal(mean.array, before[0])
+    assert np.array_equal(var.array, before[1])
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_gradients_of_no_features(device: Device, number: int) -> None:
+    shape, norm = (0, 6, 5), norms.batch_norm
+    given, weight = np.ones(shape, np.float32), np.ones(6, np.float32)
+    y, ctx = norm.forward(given, weight)
+    there, kept = norm.forward(on_device(given, number), on_device(weight, number))
+    assert [array.device.id for array in there] == [number] * 3
+    for made, expected in zip(there, y, strict=True):
+        np.testing.assert_array_equal(made.array, expected)
+    gradients = norm.backward(there, kept)
+    for made, expected in zip(gradients[:2], norm.backward(y, ctx)[:2], strict=True):
+        np.testing.assert_array_equal(made.array, expected)
+    assert norm.backward(there, kept, out=gradients) is gradients
+    assert not device.launched
+    kernel: Any = lnc.compile(norm, shape=shape, dtype="float32", target="cuda:sm_90")
+    assert kernel.launches == ()
+    assert set(kernel.stages) == {"ir", "grad"}
+
+
 def test_what_does_not_fit_is_refused(device: Device) -> None:
     given, six = x(2, 6, 5), x(6)
     for call, said in (

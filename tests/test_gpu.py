@@ -6,6 +6,8 @@ the checkers of memory and races, are the business of ``benchmarks/gpu.py``.
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -123,3 +125,82 @@ def test_a_recurrent_cell() -> None:
     grads, _ = cpu.backward(hs, ctx)
     for name, gradient in gpu.backward(cupy.asarray(hs), kept)[0].items():
         np.testing.assert_allclose(cupy.asnumpy(gradient), grads[name], rtol=0, atol=1e-4)
+
+
+def same_as_on_the_cpu(norm: Any, arrays: list[Any], dy: Any, rows: int, **options: Any) -> None:
+    """Both ways of a norm, against the CPU's; ``rows`` is how many numbers each gradient adds up."""
+    y, ctx = norm.forward(*arrays, **options)
+    there, kept = norm.forward(*moved(*arrays), **options)
+    close(there, y)
+    gradients = norm.backward(cupy.asarray(dy), kept)
+    for gradient, expected in zip(gradients, norm.backward(dy, ctx), strict=True):
+        np.testing.assert_allclose(cupy.asnumpy(gradient), expected, rtol=0, atol=rows * TOLERANCE)
+    # The second time takes the quick way, and gives the same bits.
+    again, kept = norm.forward(*moved(*arrays), **options)
+    assert bool((again == there).all())
+    for gradient, first in zip(norm.backward(cupy.asarray(dy), kept), gradients, strict=True):
+        assert bool((gradient == first).all())
+
+
+@pytest.mark.parametrize("features", [20000, 32768, 40001, 65536, 131072, 262144])
+def test_long_rows(features: int) -> None:
+    # More rows than there is room for clusters: some have several.
+    x, dy = RNG.normal(size=(2, 300, features)).astype(np.float32)
+    weight, bias = RNG.normal(size=(2, features)).astype(np.float32)
+    # One row takes the second path.
+    x[7] *= 1e30
+    same_as_on_the_cpu(lnc.layer_norm, [x, weight, bias], dy, len(x))
+
+
+@pytest.mark.parametrize("images", [1, 3, 5])
+@pytest.mark.parametrize("pattern", ["n (g [c]) [...]", "n [...] (g [c])"])
+def test_group_norm_of_odd_numbers(images: int, pattern: str) -> None:
+    last = pattern.endswith("(g [c])")
+    shape = (images, 7, 5, 6) if last else (images, 6, 7, 5)
+    x, dy = RNG.normal(size=(2, *shape)).astype(np.float32)
+    weight, bias = RNG.normal(size=(2, 6)).astype(np.float32)
+    same_as_on_the_cpu(lnc.group_norm.over(pattern), [x, weight, bias], dy, images * 35, g=2)
+
+
+def test_what_was_built_is_loaded(tmp_path: Path) -> None:
+    x, weight = moved(X, WEIGHT)
+    lnc.compile(lnc.rms_norm, shape=X.shape, target="cuda").save(tmp_path / "dist")
+    loaded: Any = lnc.load(tmp_path / "dist")
+    y, ctx = loaded.forward(x, weight)
+    expected, kept = lnc.rms_norm.forward(x, weight)
+    assert bool((y == expected).all())
+    for made, gradient in zip(loaded.backward(x, ctx), lnc.rms_norm.backward(x, kept), strict=True):
+        assert bool((made == gradient).all())
+    with pytest.raises(lnc.LncError, match="compiled for"):
+        loaded(X, WEIGHT)
+
+
+def test_threads_share_a_stream() -> None:
+    x, weight = moved(X, WEIGHT)
+    y, ctx = lnc.rms_norm.forward(x, weight)
+    expected = lnc.rms_norm.backward(y, ctx)
+    found: list[bool] = []
+
+    def work() -> None:
+        gradients = lnc.rms_norm.backward(y, ctx)
+        for _ in range(200):
+            lnc.rms_norm.backward(y, ctx, out=gradients)
+            found.append(all(bool((a == b).all()) for a, b in zip(gradients, expected, strict=True)))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 400
+    assert all(found)
+
+
+def test_no_images() -> None:
+    x, weight = np.empty((0, 6, 5), np.float32), WEIGHT[:6]
+    outputs, ctx = lnc.batch_norm.forward(x, weight)
+    there, kept = lnc.batch_norm.forward(*moved(x, weight))
+    expected = lnc.batch_norm.backward((outputs[0], None, None), ctx).weight
+    made = lnc.batch_norm.backward((there[0], None, None), kept).weight
+    for array, value in zip((*there, made), (*outputs, expected), strict=True):
+        np.testing.assert_array_equal(cupy.asnumpy(array), value)

@@ -24,6 +24,12 @@ def meeting():
     hole("get")
 
 
+def meeting_of_cluster():
+    hole("put")
+    cluster_barrier()
+    hole("get")
+
+
 def lanes(LANES):
     for _turn in range(unrolled_never(LANES)):
         hole("body")

@@ -18,6 +18,13 @@ def units_within_warps(UNITS, THREADS, TEAMS):
     hole("unit")
 
 
+def unit_of_cluster(BLOCKS):
+    hole("start")
+    unit = quotient(block_index(), BLOCKS)
+    hole("unit")
+    cluster_barrier()
+
+
 def steps(STOP):
     for INDEX in range(STOP):
         hole("body")

@@ -62,7 +62,7 @@ def _launch(
         "cubin": cubin,
         "grid": [grid_of(kernel, numbers), 1, 1],
         "block": [kernel.threads * kernel.teams, 1, 1],
-        "cluster": [1, 1, 1],
+        "cluster": [kernel.cluster, 1, 1],
         "shared": kernel.shared,
         "args": args,
     }

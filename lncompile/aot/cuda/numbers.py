@@ -24,6 +24,8 @@ def numbers_of(phase: Phase, launches: Launches, extents: Extents) -> dict[str, 
 def grid_of(kernel: Kernel, numbers: dict[str, Extent]) -> Extent:
     """How many blocks a kernel is launched with: none where it has nothing to do."""
     units = over_rows(kernel.units, numbers)
+    if kernel.cluster > 1:
+        return units * kernel.cluster if isinstance(units, int) else f"({units}) * {kernel.cluster}"
     if isinstance(units, int):
         return -(-units // kernel.teams)
     return units if kernel.teams == 1 else f"({units} + {kernel.teams - 1}) / {kernel.teams}"
@@ -31,14 +33,15 @@ def grid_of(kernel: Kernel, numbers: dict[str, Extent]) -> Extent:
 
 def _chosen(blocks: Blocks, numbers: dict[str, Extent]) -> dict[str, Extent]:
     size = over_rows(blocks.size, numbers)
-    wanted = _wanted(blocks.teams, over_rows(blocks.others, numbers))
+    wanted = _wanted(blocks, over_rows(blocks.others, numbers))
     per = f"max({blocks.least}, ({size} + {wanted} - 1) / ({wanted}))"
     return {blocks.name: f"({size} + {per} - 1) / {per}", blocks.per: per}
 
 
-def _wanted(teams: int, others: Extent) -> str:
+def _wanted(blocks: Blocks, others: Extent) -> str:
     """So many blocks that a device is full, with ``others`` units beside each."""
+    places = "multiprocessors" if blocks.group == 1 else f"multiprocessors / {blocks.group} * {blocks.group}"
     if isinstance(others, int) and others <= 1:
-        return f"multiprocessors * {teams}"
+        return f"{places} * {blocks.teams}"
     beside = others if isinstance(others, int) else f"max({others}, 1)"
-    return f"max(multiprocessors * {teams} / {beside}, 1)"
+    return f"max({places} * {blocks.teams} / {beside}, 1)"

@@ -54,7 +54,7 @@ def launches(name: str, plan: Plan, codes: Mapping[str, Code]) -> tuple[Launch, 
             codes[grid.entry].cubin,
             (grid.blocks, 1, 1),
             (grid.threads, 1, 1),
-            (1, 1, 1),
+            (grid.cluster, 1, 1),
             grid.shared,
             [*({"buffer": buffer} for buffer in grid.buffers), *({"value": n} for n in grid.numbers)],
         )

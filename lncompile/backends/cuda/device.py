@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+from lncompile.backends.cuda.plan import Grid
 from lncompile.errors import LncValueError
 
 
@@ -29,6 +31,35 @@ def cupy() -> Any:
             f"target: arrays on a device need CuPy, of the extra cuda12 or cuda13: {error}"
         ) from error
     return module
+
+
+class CuPy(NamedTuple):
+    """What every call needs of CuPy: looking all of it up takes as long as a launch.
+
+    ``current_device`` gives a device's number, ``current_stream`` takes one; there are so many ``devices``.
+    """
+
+    array: type
+    empty: Callable[..., Any]
+    alloc: Callable[[int], Any]
+    current_device: Callable[[], int]
+    current_stream: Callable[[int], Any]
+    devices: int
+
+
+@cache
+def used_of_cupy() -> CuPy:
+    """That part of CuPy; ``LncError`` where it is not installed."""
+    module = cupy()
+    cuda, runtime = module.cuda, module.cuda.runtime
+    return CuPy(
+        module.ndarray,
+        module.empty,
+        cuda.alloc,
+        runtime.getDevice,
+        cuda.get_current_stream,
+        runtime.getDeviceCount(),
+    )
 
 
 def current() -> DeviceInfo:
@@ -60,16 +91,25 @@ class Function(NamedTuple):
     config: Any
 
 
-def load(number: int, cubin: bytes, entry: str, blocks: int, threads: int, shared: int) -> Function:
-    """The function ``entry`` of a cubin on a device, ready to be launched with so many blocks and threads."""
-    from cuda.core import Device, LaunchConfig, launch
+def enter(number: int) -> None:
+    """Give the thread a context on a device: one that has not used it so far has none, and cannot launch."""
+    from cuda.core import Device
 
-    # Threads that have not used the device so far have no context.
     Device(number).set_current()
-    config = LaunchConfig(grid=blocks, block=threads, shmem_size=shared)
-    kernel = _kernel(number, cubin, entry)
-    if shared > _SHARED_UNASKED:
-        _allow_shared(kernel, number, shared)
+
+
+def load(number: int, cubin: bytes, grid: Grid) -> Function:
+    """The function that a grid launches, out of a cubin, on a device that the thread has a context on."""
+    from cuda.core import LaunchConfig, launch
+
+    sizes: dict[str, int] = {"grid": grid.blocks, "block": grid.threads, "shmem_size": grid.shared}
+    if grid.cluster > 1:
+        # With clusters, cuda.core's grid is a number of those.
+        sizes |= {"grid": grid.blocks // grid.cluster, "cluster": grid.cluster}
+    config = LaunchConfig(**sizes)
+    kernel = _kernel(number, cubin, grid.entry)
+    if grid.shared > _SHARED_UNASKED:
+        _allow_shared(kernel, number, grid.shared)
     return Function(kernel, launch, config)
 
 
@@ -93,7 +133,7 @@ def _kernel(number: int, cubin: bytes, entry: str) -> Any:
     return ObjectCode.from_cubin(cubin).get_kernel(entry)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def stream_of(number: int, pointer: int) -> Any:
     """A device's stream that CuPy calls by this pointer, as launches take it."""
     from cuda.core import Stream

@@ -47,7 +47,15 @@ def ptx_of(namespace: dict[str, Any], function: Function, target: CudaTarget) ->
             output="ptx",
             launch_bounds=(function.threads,),
         )
-    return _tidied(ptx, function.name)
+    return _tidied(_in_clusters(ptx, function.cluster), function.name)
+
+
+def _in_clusters(ptx: str, blocks: int) -> str:
+    """``ptx`` whose entry can be launched in clusters of so many blocks alone."""
+    if blocks == 1:
+        return ptx
+    directives = f".explicitcluster\n.reqnctapercluster {blocks}, 1, 1\n"
+    return re.sub(r"^(?=\.maxntid)", directives, ptx, flags=re.M)
 
 
 def _tidied(ptx: str, name: str) -> str:

@@ -10,27 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import llvmlite.ir as lir
-from numba.cuda import cgutils, types
+from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
 from lncompile.backends.cuda.conversions import from_words, words
-from lncompile.backends.cuda.vectors import (
-    I32,
-    I64,
-    Vector,
-    gathered,
-    lane,
-    literal_intrinsic,
-    scalar,
-    scattered,
-)
+from lncompile.backends.cuda.vectors import I32, I64, Vector, literal, literal_intrinsic
 
 I16 = lir.IntType(16)
-
-
-def literal(t: Any) -> int:
-    """The number that a literal type stands for."""
-    return int(t.literal_value)
 
 
 def _loading(operation: str) -> Any:
@@ -132,105 +118,3 @@ def _store(builder: Any, address: Any, width: int, values: list[Any]) -> None:
     function_type = lir.FunctionType(lir.VoidType(), [I64, *[word] * len(values)])
     text = f"st.global{suffix} [$0], {source};"
     builder.call(lir.InlineAsm(function_type, text, constraints, side_effect=True), [address, *values])
-
-
-# What the threads of a block share
-
-
-def _sharing(element: Any) -> Any:
-    @literal_intrinsic
-    def share(typing_context: Any, size: Any) -> Any:
-        """Set so many places of shared memory aside, for all threads of the block."""
-
-        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            number = scalar(element)
-            places = lir.ArrayType(number, literal(size))
-            made = cgutils.add_global_variable(builder.module, places, _SHARED.format(number), addrspace=3)
-            made.linkage = "internal"
-            made.initializer = lir.Constant(places, lir.Undefined)
-            return context.get_dummy_value()
-
-        return types.void(size), generate
-
-    return share
-
-
-_SHARED = "lnc_shared_{}"
-
-share_float32 = _sharing(types.float32)
-share_float64 = _sharing(types.float64)
-
-
-@intrinsic
-def put(typing_context: Any, index: Any, value: Any) -> Any:
-    """Leave a value of one lane at a place of the shared memory of its type."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        number = lane(builder, args[1], 0)
-        builder.store(number, _shared(builder, number.type, args[0]))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, value), generate
-
-
-def _getting(element: Any) -> Any:
-    @intrinsic
-    def get(typing_context: Any, index: Any) -> Any:
-        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return gathered(builder, [builder.load(_shared(builder, scalar(element), args[0]))])
-
-        return Vector(element, 1)(types.int64), generate
-
-    return get
-
-
-get_float32 = _getting(types.float32)
-get_float64 = _getting(types.float64)
-
-
-def _shared(builder: Any, number: Any, index: Any) -> Any:
-    return builder.gep(builder.module.globals[_SHARED.format(number)], [I64(0), index], inbounds=True)
-
-
-@literal_intrinsic
-def get_vector(typing_context: Any, index: Any, step: Any, lanes: Any) -> Any:
-    """A float32 vector of the dynamic shared memory: 16 bytes from ``index`` on, others ``step`` apart."""
-    kind = Vector(types.float32, literal(lanes))
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        width = min(4, kind.lanes)
-        numbers: list[Any] = []
-        for piece in range(kind.lanes // width):
-            found = builder.load(_dynamic(builder, args, piece, width), align=4 * width)
-            numbers += [builder.extract_element(found, I32(at)) for at in range(width)]
-        return gathered(builder, numbers)
-
-    return kind(types.int64, types.int64, lanes), generate
-
-
-@intrinsic
-def put_vector(typing_context: Any, index: Any, step: Any, value: Any) -> Any:
-    """Leave a float32 vector in the dynamic shared memory, as :func:`get_vector` reads it."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        width = min(4, value.lanes)
-        numbers = scattered(builder, args[2])
-        for piece in range(value.lanes // width):
-            part = gathered(builder, numbers[piece * width : (piece + 1) * width])
-            builder.store(part, _dynamic(builder, args, piece, width), align=4 * width)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, value), generate
-
-
-def _dynamic(builder: Any, args: Any, piece: int, width: int) -> Any:
-    """The address of a piece of a vector, in an array whose size a launch tells."""
-    name, places = "lnc_dynamic", lir.ArrayType(lir.FloatType(), 0)
-    found = builder.module.globals.get(name)
-    if found is None:
-        found = cgutils.add_global_variable(builder.module, places, name, addrspace=3)
-        found.linkage = "external"
-        found.align = 16
-    index = builder.add(args[0], builder.mul(args[1], I64(piece)))
-    address = builder.gep(found, [I64(0), index], inbounds=True)
-    return builder.bitcast(address, lir.VectorType(lir.FloatType(), width).as_pointer(addrspace=3))

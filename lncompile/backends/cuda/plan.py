@@ -15,13 +15,14 @@ class Grid(NamedTuple):
     """One launch: its entry, how many blocks of how many threads, and its arguments.
 
     ``numbers`` come behind the pointers to ``buffers``, as int64; ``shared`` are bytes of dynamic shared
-    memory.
+    memory. ``cluster`` neighbouring blocks are one, if there are several.
     """
 
     entry: str
     blocks: int
     threads: int
     shared: int
+    cluster: int
     buffers: tuple[str, ...]
     numbers: tuple[int, ...]
 
@@ -51,9 +52,11 @@ def plan_of(
         units = evaluated(kernel.units, numbers)
         if units:
             given = tuple(numbers[name] for name in kernel.numbers)
-            count = -(-units // kernel.teams)
+            count = -(-units // kernel.teams) * kernel.cluster
             threads = kernel.threads * kernel.teams
-            grids.append(Grid(kernel.entry, count, threads, kernel.shared, kernel.buffers, given))
+            grids.append(
+                Grid(kernel.entry, count, threads, kernel.shared, kernel.cluster, kernel.buffers, given)
+            )
     workspaces = {
         buffer.name: evaluated(str(buffer.dims[0]), numbers)
         for buffer in phase.buffers
@@ -65,6 +68,7 @@ def plan_of(
 def _chosen(blocks: Blocks, numbers: dict[str, int], multiprocessors: int) -> dict[str, int]:
     """So many blocks that all teams that the device holds at a time have one, and none has too few rows."""
     size, others = evaluated(blocks.size, numbers), evaluated(blocks.others, numbers)
-    wanted = max(1, multiprocessors * blocks.teams // max(others, 1))
+    places = multiprocessors // blocks.group * blocks.group * blocks.teams
+    wanted = max(1, places // max(others, 1))
     per = max(blocks.least, -(-size // wanted))
     return {blocks.name: -(-size // per), blocks.per: per}

@@ -11,13 +11,15 @@ class CudaTarget(NamedTuple):
     """An architecture: its name, its compute capability, and what its device has.
 
     The number of multiprocessors is that of the usual device: A100, H100 SXM, B200 and RTX PRO 6000. Launches
-    go by that of the device they are made on. ``shared_bytes`` is the shared memory that a block can have.
+    go by that of the device they are made on. ``shared_bytes`` is the shared memory that a block can have,
+    ``cluster_blocks`` the number of blocks that every device of its kind has room for in a cluster.
     """
 
     name: str
     capability: tuple[int, int]
     multiprocessors: int
     shared_bytes: int
+    cluster_blocks: int
 
     @property
     def arch(self) -> str:
@@ -28,10 +30,10 @@ class CudaTarget(NamedTuple):
 TARGETS: dict[str, CudaTarget] = {
     target.name: target
     for target in (
-        CudaTarget("cuda:sm_80", (8, 0), 108, 163 << 10),
-        CudaTarget("cuda:sm_90", (9, 0), 132, 227 << 10),
-        CudaTarget("cuda:sm_100", (10, 0), 148, 227 << 10),
-        CudaTarget("cuda:sm_120", (12, 0), 188, 99 << 10),
+        CudaTarget("cuda:sm_80", (8, 0), 108, 163 << 10, 1),
+        CudaTarget("cuda:sm_90", (9, 0), 132, 227 << 10, 8),
+        CudaTarget("cuda:sm_100", (10, 0), 148, 227 << 10, 8),
+        CudaTarget("cuda:sm_120", (12, 0), 188, 99 << 10, 8),
     )
 }
 

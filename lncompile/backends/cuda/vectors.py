@@ -18,6 +18,7 @@ from numba.cuda.extending import _intrinsic, register_model
 from numba.cuda.typing.templates import AbstractTemplate, infer_global, signature
 
 I32, I64 = lir.IntType(32), lir.IntType(64)
+F32 = lir.FloatType()
 
 #: Like ``numba.cuda.extending.intrinsic``, which has no way to ask for the values of literal arguments.
 literal_intrinsic = _intrinsic(target="cuda", prefer_literal=True)
@@ -55,6 +56,11 @@ bfloat16 = Half("bfloat16")
 
 #: The types behind pointers, by the names of dtypes.
 ELEMENTS = {"float16": float16, "bfloat16": bfloat16, "float32": types.float32, "float64": types.float64}
+
+
+def literal(t: Any) -> int:
+    """The number that a literal type stands for."""
+    return int(t.literal_value)
 
 
 def scalar(element: Any) -> Any:

@@ -71,12 +71,15 @@ class Context(StageOutputs):
         """Sums over the rows of a block whose places a thread keeps in registers."""
         if self.team.vectors is None:
             return []
-        return [out for out in self.steady if self.team.elements <= self.schedule.thread_elements]
+        # A thread of a large block has 128 registers: with two sums there, backward spilled 30 to 840 bytes.
+        large = self.team.in_block == self.schedule.most_threads
+        summed = self.team.elements * (len(self.steady) if large else 1)
+        return self.steady if summed <= self.schedule.thread_elements else []
 
     @cached_property
     def in_shared(self) -> list[Output]:
         """The same in shared memory, where a thread has too much of a row for its registers."""
-        fits = self.team.threads * self.team.elements * 4 * len(self.steady) <= self.schedule.shared_bytes
+        fits = self.team.in_block * self.team.elements * 4 * len(self.steady) <= self.schedule.shared_bytes
         return [
             out for out in self.steady if fits and out.dtype == "float32" and out not in self.in_registers
         ]
@@ -92,7 +95,7 @@ class Context(StageOutputs):
     @property
     def shared(self) -> int:
         """Bytes of dynamic shared memory."""
-        return self.team.threads * self.team.elements * 4 * len(self.in_shared)
+        return self.team.in_block * self.team.elements * 4 * len(self.in_shared)
 
     @cached_property
     def in_memory(self) -> list[Output]:

@@ -1,5 +1,7 @@
 """Sums over the threads of a team: by shuffles within a warp, through shared memory beyond it.
 
+The blocks of a cluster read one another's shared memory. None may be gone then, so they leave together.
+
 Every thread ends up with the same bits: halves are exchanged and added, and addition commutes.
 """
 
@@ -48,22 +50,35 @@ class Exchange:
         # have none, take none; all teams of a warp do the rest together.
         call = "{}({}, {}, True)" if of_steps and within < WARP else "{}({}, {})"
         lines = [f"{name} = {call.format(_OF_WARP[op], name, within)}" for name, op in names]
-        warps = threads // WARP
+        warps = threads // team.blocks // WARP
         if warps <= 1:
             return lines
         self.meetings += 1
-        return [*lines, *self._of_warps(names, width, warps)]
+        lines += self._of_warps(names, width, warps, team.place)
+        return lines if team.blocks == 1 else [*lines, *self._of_blocks(names, width, team.blocks)]
 
-    def _of_warps(self, names: list[tuple[str, str]], width: Width, warps: int) -> list[str]:
+    def _of_blocks(self, names: list[tuple[str, str]], width: Width, blocks: int) -> list[str]:
+        put, get = [], []
+        for name, op in names:
+            start = self._reserve(width, 1)
+            put.append(f"put({start}, {name})")
+            get += [
+                f"{name} = get_{width.dtype}_of_block({start}, remainder(thread_index(), {blocks}))",
+                f"{name} = {_OF_WARP[op]}({name}, {blocks})",
+            ]
+        put = only_if(["thread_index() == 0"], put)
+        return fill("cuda/rows.py", "meeting_of_cluster", {"put": put, "get": get})
+
+    def _of_warps(self, names: list[tuple[str, str]], width: Width, warps: int, place: str) -> list[str]:
         put, get = [], []
         for name, op in names:
             start = self._reserve(width, warps)
-            put.append(f"put({start} + quotient(member, {WARP}), {name})")
+            put.append(f"put({start} + quotient({place}, {WARP}), {name})")
             get += [
-                f"{name} = get_{width.dtype}({start} + remainder(member, {warps}))",
+                f"{name} = get_{width.dtype}({start} + remainder({place}, {warps}))",
                 f"{name} = {_OF_WARP[op]}({name}, {warps})",
             ]
-        condition = f"remainder(member, {WARP}) == 0"
+        condition = f"remainder({place}, {WARP}) == 0"
         return fill("cuda/rows.py", "meeting", {"put": only_if([condition], put), "get": get})
 
     def _of_columns(self, names: list[tuple[str, str]], width: Width, team: Team) -> list[str]:

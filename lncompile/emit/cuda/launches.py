@@ -9,7 +9,8 @@ class Blocks(NamedTuple):
     """A number of blocks that a launch chooses: ``name`` of ``per`` positions each.
 
     ``size`` is the number of positions, ``others`` that of the units beside each block, and ``teams`` how
-    many teams a multiprocessor computes at a time; C expressions over the names of sizes.
+    many teams a multiprocessor computes at a time; C expressions over the names of sizes. Multiprocessors
+    count in whole groups of ``group``.
     """
 
     name: str
@@ -18,13 +19,14 @@ class Blocks(NamedTuple):
     others: str
     teams: int
     least: int
+    group: int = 1
 
 
 class Kernel(NamedTuple):
     """One kernel: pointers in order of ``buffers``, then all ``numbers`` by name, as int64.
 
     ``units`` is the number of units, a C expression; a thread block does ``teams`` of them with ``threads``
-    threads each and ``shared`` bytes of dynamic shared memory.
+    threads each and ``shared`` bytes of dynamic shared memory; or ``cluster`` thread blocks do one.
     """
 
     entry: str
@@ -34,6 +36,7 @@ class Kernel(NamedTuple):
     threads: int
     teams: int
     shared: int
+    cluster: int = 1
 
 
 class Launches(NamedTuple):

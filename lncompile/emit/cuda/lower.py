@@ -16,18 +16,22 @@ from lncompile.interface import Buffer, Call, Interface, Phase
 from lncompile.ir import Output, Program
 from lncompile.passes import Pair
 from lncompile.passes.stages import Stage
-from lncompile.schedule.cuda import Schedule, heuristic
+from lncompile.schedule.cuda import Room, Schedule, heuristic
 from lncompile.schedule.plan import plan
 
 
 @dataclass(frozen=True)
 class Function:
-    """One kernel function: its name, the element type behind each pointer, its numbers and its threads."""
+    """One kernel function: its name, the element type behind each pointer, its numbers, threads and blocks.
+
+    ``threads`` are those of a block, ``cluster`` the blocks of a cluster, 1 where there is none.
+    """
 
     name: str
     pointers: tuple[str, ...]
     numbers: int
     threads: int
+    cluster: int = 1
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,16 @@ class LoweredCuda:
     pair: Pair
 
 
-def lower_cuda(pair: Pair, request: Request, shared_bytes: int) -> LoweredCuda:
-    """Emit the kernels of both programs, one a stage, for blocks with so much shared memory."""
-    pair = legal(pair, frozenset(_words(pair, shared_bytes)))
+def lower_cuda(pair: Pair, request: Request, room: Room) -> LoweredCuda:
+    """Emit the kernels of both programs, one a stage, for a device with so much room."""
+    pair = legal(pair, frozenset(_words(pair, room)))
     bodies: list[str] = []
     functions: list[Function] = []
     phases: list[Phase] = []
     launches: list[Launches] = []
     taken: frozenset[str] = frozenset()
     for name, program in (("forward", pair.forward), ("backward", pair.backward)):
-        emitter = _PhaseEmitter(
-            program, heuristic(program, shared_bytes), f"{stem_of(request)}_{name}", taken
-        )
+        emitter = _PhaseEmitter(program, heuristic(program, room), f"{stem_of(request)}_{name}", taken)
         launches.append(emitter.emit(bodies, functions))
         buffers = (*arrays_of(program, request), *emitter.workspaces)
         # A kernel's buffers are told by name, those of both phases together.
@@ -67,7 +69,7 @@ def lower_cuda(pair: Pair, request: Request, shared_bytes: int) -> LoweredCuda:
         interface=Interface(request.norm, *phases),
         forward=launches[0],
         backward=launches[1],
-        schedules=(heuristic(pair.forward, shared_bytes), heuristic(pair.backward, shared_bytes)),
+        schedules=(heuristic(pair.forward, room), heuristic(pair.backward, room)),
         pair=pair,
     )
 
@@ -100,10 +102,17 @@ class _PhaseEmitter:
             arrays = {array.array: array.dtype for array in context.program.arrays}
             bodies.append(function_text(name, arrays, numbers, TeamKernel(context).lines()))
             team = context.team
-            functions.append(Function(name, tuple(arrays.values()), len(numbers), team.block))
+            functions.append(Function(name, tuple(arrays.values()), len(numbers), team.block, team.blocks))
             launched.append(
                 Kernel(
-                    name, tuple(arrays), numbers, context.nest.units, team.threads, team.teams, context.shared
+                    name,
+                    tuple(arrays),
+                    numbers,
+                    context.nest.units,
+                    team.in_block,
+                    team.teams,
+                    context.shared,
+                    team.blocks,
                 )
             )
         return Launches(tuple(launched), tuple(self._blocks.values()))
@@ -119,19 +128,33 @@ class _PhaseEmitter:
             return
         axis, nest, team = context.nest.axes[block], context.nest, context.team
         name = self.names.count(axis)
-        others = product(["1", *(size for index, size in nest.counts if index != nest.block_index)])
-        resident = max(1, self._schedule.threads_resident // team.threads)
+        beside = [size for index, size in nest.counts if index != nest.block_index]
+        resident, group = max(1, self._schedule.threads_resident // team.threads), 1
+        if team.blocks > 1:
+            # The registers of a multiprocessor are those of one block with 512 threads. One cluster more than
+            # there is room for would double the time, and what is left of a GPC, whose 16 or 18
+            # multiprocessors are an H100's largest group, has room for none.
+            beside, resident, group = [str(team.blocks), *beside], 1, self._schedule.cluster_blocks
+        others = product(["1", *beside])
         self._blocks.setdefault(
             name,
-            Blocks(name, self.names.per(axis), nest.size(block), others, resident, self._schedule.least_rows),
+            Blocks(
+                name,
+                self.names.per(axis),
+                nest.size(block),
+                others,
+                resident,
+                self._schedule.least_rows,
+                group,
+            ),
         )
 
 
-def _words(pair: Pair, shared_bytes: int) -> set[str]:
+def _words(pair: Pair, room: Room) -> set[str]:
     """What kernels call the indices and sizes of axes, and the parts of arrays in registers."""
     words = {*WORDS, "team", "member", "there", "has_unit", "turn", "step", "keep_saved"}
     for program in (pair.forward, pair.backward):
-        names, schedule = LaunchNames(program), heuristic(program, shared_bytes)
+        names, schedule = LaunchNames(program), heuristic(program, room)
         words |= set(names.sizes)
         for stage in plan(program, schedule):
             words |= TeamNest(stage, names).words

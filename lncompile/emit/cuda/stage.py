@@ -54,12 +54,15 @@ class TeamKernel:
             "UNITS": as_python(self.context.nest.units),
             "THREADS": self.context.team.threads,
             "TEAMS": self.context.team.teams,
+            "BLOCKS": self.context.team.blocks,
         }
         start = [*self.context.nest.part_pointers(), *exchange.lines(), *self._thread(), *self._keeps()]
         unit = [*_indices(counts), *body]
         if not counts:
             unit = body
         template = "units_of_warps" if self.context.leaves_together else "units_within_warps"
+        if self.context.team.blocks > 1:
+            template = "unit_of_cluster"
         return fill("cuda/units.py", template, {"start": start, "unit": unit}, **names)
 
     def _thread(self) -> list[str]:
@@ -69,6 +72,9 @@ class TeamKernel:
                 f"team = remainder(thread_index(), {team.teams})",
                 f"member = quotient(thread_index(), {team.teams})",
             ]
+        if team.blocks > 1:
+            rank = f"remainder(block_index(), {team.blocks})"
+            return [f"member = {rank} * {team.in_block} + thread_index()"]
         if team.teams == 1:
             return ["team = 0", "member = thread_index()"]
         return [
@@ -91,7 +97,7 @@ class TeamKernel:
             lines = fill("cuda/units.py", "steps", {"body": lines}, INDEX=nest.index(name), STOP=stop)
         if 0 < row.exchange.meetings < 2:
             # Nobody may leave something for the next row while others still read what belongs to this one.
-            lines = [*lines, "barrier()"]
+            lines = [*lines, "barrier()" if self.context.team.blocks == 1 else "cluster_barrier()"]
         axis = nest.axes[block]
         names = {
             "BLOCK": nest.block_index,

@@ -67,11 +67,11 @@ class Sums:
 
         Neighbouring threads have neighbouring pieces, so that all banks are busy.
         """
-        threads = self.context.team.threads
         team = self.context.team
+        threads = team.in_block
         before = self.context.in_shared.index(out) * team.elements + (part.at or 0) * team.lanes
         start, per_piece = before * threads, min(4, team.lanes)
-        return f"{start} + member * {per_piece}, {threads * per_piece}"
+        return f"{start} + {team.place} * {per_piece}, {threads * per_piece}"
 
     def opened_shared(self, row: TeamRow, out: Output) -> list[str]:
         """Lines that begin a sum in shared memory."""

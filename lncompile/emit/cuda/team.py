@@ -30,6 +30,7 @@ class Team:
         lanes: elements of an access.
         per_step: threads that share a step of the loops around the vectors; the others have other steps.
         vectors: that a thread has of a row, all written out; None where it loops over them.
+        blocks: that a unit has, a cluster if there are several; its threads are numbered block by block.
         strided: whether neighbouring threads belong to different teams: they have neighbouring columns.
     """
 
@@ -39,11 +40,22 @@ class Team:
     per_step: int
     vectors: int | None
     strided: bool = False
+    blocks: int = 1
 
     @property
     def block(self) -> int:
         """The threads of a block."""
-        return self.threads * self.teams
+        return self.in_block * self.teams
+
+    @property
+    def in_block(self) -> int:
+        """The threads of one unit that are in one block."""
+        return self.threads // self.blocks
+
+    @property
+    def place(self) -> str:
+        """The expression of a thread's place among those."""
+        return "member" if self.blocks == 1 else "thread_index()"
 
     @property
     def elements(self) -> int:
@@ -79,6 +91,8 @@ class Teaming:
 
     def _written_out(self, length: int) -> Team:
         lanes, most = self._lanes, self.schedule.most_threads
+        if length > self.schedule.block_elements:
+            most *= self.schedule.cluster_blocks
         accesses = max(1, length // lanes)
         wanted = max(
             _power(-(-length // self.schedule.thread_elements)),
@@ -89,7 +103,14 @@ class Teaming:
         threads = min(wanted, most, _power(accesses))
         vectors = -(-accesses // threads)
         written = vectors <= self.schedule.most_vectors
-        return Team(threads, self._teams(threads), lanes, threads, vectors if written else None)
+        return Team(
+            threads,
+            self._teams(threads),
+            lanes,
+            threads,
+            vectors if written else None,
+            blocks=max(1, threads // self.schedule.most_threads),
+        )
 
     def _with_steps(self) -> Team:
         """Steps are done side by side, unless their elements add up lane by lane."""

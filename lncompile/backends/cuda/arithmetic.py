@@ -1,0 +1,128 @@
+"""Arithmetic lane by lane, on numbers of one type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.ir as lir
+from numba.cuda.extending import intrinsic
+
+from lncompile.backends.cpu import vecmath
+from lncompile.backends.cuda.vectors import (
+    F32,
+    adapted,
+    assembly,
+    call,
+    gathered,
+    joined,
+    magnitude,
+    scattered,
+)
+
+
+def _elementwise(body: Callable[..., Any]) -> Any:
+    """An intrinsic on vectors: ``body(builder, *lanes)`` for each lane, on numbers of one type."""
+
+    def typed(arguments: tuple[Any, ...]) -> Any:
+        kind = joined(*arguments)
+        if kind is None:
+            return None
+
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            vectors = [adapted(context, builder, v, t, kind) for v, t in zip(args, arguments, strict=True)]
+            columns = zip(*(scattered(builder, vector) for vector in vectors), strict=True)
+            return gathered(builder, [body(builder, *lanes) for lanes in columns])
+
+        return kind(*arguments), generate
+
+    arity = body.__code__.co_argcount - 1
+    if arity == 1:
+        return intrinsic(lambda typing_context, a: typed((a,)))
+    if arity == 2:
+        return intrinsic(lambda typing_context, a, b: typed((a, b)))
+    return intrinsic(lambda typing_context, a, b, c: typed((a, b, c)))
+
+
+@_elementwise
+def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    return call(builder, "llvm.fma", (a, b, c))
+
+
+@_elementwise
+def square(builder: Any, v: Any) -> Any:
+    return builder.fmul(v, v)
+
+
+@_elementwise
+def sqrt(builder: Any, v: Any) -> Any:
+    return call(builder, "llvm.sqrt", (v,))
+
+
+@_elementwise
+def rsqrt(builder: Any, v: Any) -> Any:
+    if v.type != F32:
+        return builder.fdiv(lir.Constant(v.type, 1.0), call(builder, "llvm.sqrt", (v,)))
+    # The instruction is off by 1.1 ulp; a step of Newton's method makes it half an ulp, and NaN of 0 and inf.
+    near = assembly(builder, "rsqrt.approx.f32 $0, $1;", F32, "=f,f", [v])
+    negative = builder.fmul(builder.fsub(lir.Constant(F32, -0.0), v), near)
+    error = call(builder, "llvm.fma", (negative, near, lir.Constant(F32, 1.0)))
+    half = builder.fmul(near, lir.Constant(F32, 0.5))
+    better = call(builder, "llvm.fma", (half, error, near))
+    return builder.select(builder.fcmp_ordered("ord", better, better), better, near)
+
+
+@_elementwise
+def absolute(builder: Any, v: Any) -> Any:
+    return magnitude(builder, v)
+
+
+def extreme(builder: Any, a: Any, b: Any, comparison: str) -> Any:
+    """The larger or the smaller of two numbers."""
+    # NaN in either operand stays NaN, as in np.maximum.
+    chosen = builder.select(builder.fcmp_ordered(comparison, a, b), a, b)
+    return builder.select(builder.fcmp_unordered("uno", a, a), a, chosen)
+
+
+@_elementwise
+def maximum(builder: Any, a: Any, b: Any) -> Any:
+    return extreme(builder, a, b, ">")
+
+
+@_elementwise
+def minimum(builder: Any, a: Any, b: Any) -> Any:
+    return extreme(builder, a, b, "<")
+
+
+@_elementwise
+def exp(builder: Any, v: Any) -> Any:
+    return vecmath.exp(builder, v)
+
+
+@_elementwise
+def log(builder: Any, v: Any) -> Any:
+    return vecmath.log(builder, v)
+
+
+@_elementwise
+def tanh(builder: Any, v: Any) -> Any:
+    return vecmath.tanh(builder, v)
+
+
+@_elementwise
+def sigmoid(builder: Any, v: Any) -> Any:
+    return vecmath.sigmoid(builder, v)
+
+
+@_elementwise
+def erf(builder: Any, v: Any) -> Any:
+    return vecmath.erf(builder, v)
+
+
+@_elementwise
+def rounding_error(builder: Any, a: Any, b: Any) -> Any:
+    """What rounding a + b loses, exactly (Knuth, The Art of Computer Programming 2, 4.2.2, theorem B)."""
+    near = builder.fadd(a, b)
+    of_b = builder.fsub(near, a)
+    of_a = builder.fsub(near, of_b)
+    return builder.fadd(builder.fsub(a, of_a), builder.fsub(b, of_b))
