@@ -23,6 +23,7 @@ RESERVED = frozenset(
             "ordinary_memory",
             "ordinary_in_common",
             "keep",
+            "large",
             "streamed",
             "start",
             "stop",

@@ -348,13 +348,16 @@ class Nest:
 
     def tile(self, array: Array) -> str:
         """The arguments that say where a tile of rows lies, and how large it is."""
-        (step,) = self.steps
-        length, lanes = self.length(step), self.loops.lanes
+        length, lanes = self.length(self.steps[0]), self.loops.lanes
         assert self.vector is not None
         whole = self.vector.size is not None and self.vector.size % lanes == 0
-        offset = self.offset(array, self.unit_axes(array))
-        start = f"i * {length}" if offset == "0" else f"{offset} + i * {length}"
-        return f"{start}, {lanes if whole else 'count'}, {length}, {lanes}"
+        return f"{self.start_of_tile(array)}, {lanes if whole else 'count'}, {length}, {lanes}"
+
+    def start_of_tile(self, array: Array) -> str:
+        """The offset of a tile of rows."""
+        (step,) = self.steps
+        length, offset = self.length(step), self.offset(array, self.unit_axes(array))
+        return f"i * {length}" if offset == "0" else f"{offset} + i * {length}"
 
     def row_pointer(self, array: Array) -> str:
         """The name of the pointer to an array's part that belongs to a row."""

@@ -70,6 +70,8 @@ class StageKernel:
         saved = [out for out in self.context.program.outputs if out.role == "saved"]
         if saved:
             before.append(f"keep = is_given({saved[0].name})")
+        if self.streaming.tiles_ahead:
+            before.append(self.streaming.large())
         last: list[str] = []
         if self.streaming.outputs:
             before += self.streaming.decided()
@@ -171,7 +173,8 @@ class StageKernel:
             *filter(self.context.is_streak, self.context.element_outputs),
         ]
         fixed = [array for array in arrays if not self.context.differs_in_group(array)]
-        pointers = self.context.nest.lengths(of_rows=True) + self.context.nest.row_pointers(fixed)
+        pointers = self.context.nest.lengths(of_rows=True) + self.streaming.tiles_ahead
+        pointers += self.context.nest.row_pointers(fixed)
         for out in self.context.kept_in_blocks:
             if not self.context.in_blocks(out):
                 pointers += self.sums.zeroed(out)

@@ -93,6 +93,33 @@ class Streaming:
         itemsize = TABLE[self.context.program.compute].itemsize
         return 2 if self.prefetch * itemsize >= _SECOND_LEVEL_FROM else 1
 
+    @cached_property
+    def tiles_ahead(self) -> list[str]:
+        """Lines that bring the next tiles of rows side by side into the cache, where arrays are large.
+
+        Layer norm on memory, without and with, in ns an element, forward and backward: 8 features 0.58 and
+        0.49, 1.01 and 0.88; 16 features 0.83 and 0.52, 1.35 and 1.12; 33 the same. In the caches it is up to
+        a tenth slower.
+        """
+        nest, lines = self.context.nest, []
+        if not self.context.schedule.stream_from:
+            return []
+        for node in self.context.program.inputs:
+            if nest.is_tiled(node):
+                elements = self.context.loops.lanes * int(nest.length(nest.steps[0]))
+                start = f"{nest.start_of_tile(node)} + {elements}"
+                lines.append(f"    prefetch({node.name}, {start}, {elements}, 1)")
+        return ["if large:", *lines] if lines else []
+
+    def large(self) -> str:
+        """The line that tells whether a call's arrays are."""
+        size = self.row_size or 1
+        least = self.context.schedule.stream_from // (size * TABLE[self.context.program.compute].itemsize)
+        loops = self.context.loops
+        counted = [*loops.units, *([loops.vector] if loops.vector else [])]
+        sizes = as_python(product(self.context.nest.size(name) for name in counted))
+        return f"large = {sizes} >= {max(1, least)}"
+
     def decided(self) -> list[str]:
         """The line that tells whether a call\'s results are large enough, and lie alike."""
         bytes_ = self.context.schedule.stream_bytes

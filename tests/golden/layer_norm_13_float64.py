@@ -16,6 +16,7 @@ from lncompile.emit.standins import (
     load,
     load_partial,
     maximum,
+    prefetch,
     read,
     rsqrt,
     square,
@@ -30,9 +31,12 @@ from lncompile.emit.standins import (
 
 def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begin, end):
     keep = is_given(mu_high)
+    large = rows >= 120989
     for tile in range(begin, end):
         i = tile * 16
         count = min(16, rows - i)
+        if large:
+            prefetch(x, i * 13 + 208, 208, 1)
         x_tile = columns(x, i * 13, count, 13, 16)
         y_tile = columns_for(y, 13, 16)
         # moments of x about its mean
@@ -170,9 +174,13 @@ def lnc_layer_norm_backward(
     begin,
     end,
 ):
+    large = rows >= 120989
     for tile in range(begin, end):
         i = tile * 16
         count = min(16, rows - i)
+        if large:
+            prefetch(x, i * 13 + 208, 208, 1)
+            prefetch(dy, i * 13 + 208, 208, 1)
         dy_tile = columns(dy, i * 13, count, 13, 16)
         x_tile = columns(x, i * 13, count, 13, 16)
         dx_tile = columns_for(dx, 13, 16)

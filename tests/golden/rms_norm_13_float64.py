@@ -13,6 +13,7 @@ from lncompile.emit.standins import (
     keep_first,
     load,
     load_partial,
+    prefetch,
     read,
     rsqrt,
     square,
@@ -26,9 +27,12 @@ from lncompile.emit.standins import (
 
 def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
     keep = is_given(rstd)
+    large = rows >= 120989
     for tile in range(begin, end):
         i = tile * 16
         count = min(16, rows - i)
+        if large:
+            prefetch(x, i * 13 + 208, 208, 1)
         x_tile = columns(x, i * 13, count, 13, 16)
         y_tile = columns_for(y, 13, 16)
         t3_lanes = f64x(0.0, 16)
@@ -61,9 +65,13 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
 
 
 def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end):
+    large = rows >= 120989
     for tile in range(begin, end):
         i = tile * 16
         count = min(16, rows - i)
+        if large:
+            prefetch(x, i * 13 + 208, 208, 1)
+            prefetch(dy, i * 13 + 208, 208, 1)
         x_tile = columns(x, i * 13, count, 13, 16)
         dy_tile = columns(dy, i * 13, count, 13, 16)
         dx_tile = columns_for(dx, 13, 16)
