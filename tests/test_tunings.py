@@ -317,6 +317,7 @@ NORMS: list[tuple[Any, dict[str, int]]] = [
     (lnc.softmax, {"...": 4, "d": 70}),
     (lnc.batch_norm, {"n": 5, "c": 6, "...": 9}),
     (lnc.group_norm, {"n": 2, "g": 2, "c": 3, "...": 9}),
+    (lnc.group_norm, {"n": 2, "g": 2, "c": 3, "...": 150}),
     (lnc.batch_norm.over("[n h] c"), {"n": 5, "h": 7, "c": 80}),  # type: ignore[attr-defined]
 ]
 

@@ -30,13 +30,18 @@ class Context(StageOutputs):
         """The names of its values."""
         return Scope(self.program, self.loops, frozenset(self.nest.words))
 
+    @property
+    def element_lanes(self) -> int:
+        """The width of the loops that write elements. Where these add to sums, tuning leaves it as it is."""
+        return self.schedule.statistics_lanes // 2 if self.step_sums else self.schedule.element_lanes
+
     def row_of(self, lanes: int) -> Row:
         """How rows are computed first."""
         loops, size = self.loops, self.nest.vector.size if self.nest.vector else 1
         lanes = loops.lanes if loops.across else fitting(lanes, size)
         if loops.together > 1:
             # One register: the next row's additions wait for nothing, so more sums hide no latency.
-            lanes = min(lanes, self.schedule.element_lanes // 2)
+            lanes = min(lanes, max(1, self.schedule.statistics_lanes // 4))
         pivot = self.schedule.pivot_lanes
         if not loops.across:
             pivot = min(pivot, 1 << max(size or 1, 1).bit_length() - 1)

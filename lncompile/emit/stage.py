@@ -54,7 +54,7 @@ class StageKernel:
         once = [node for node in nodes if not node.axes & rows and node not in reduced]
         each = [node for node in nodes if node.axes & rows or node in reduced]
         fast = self.context.row_of(self.context.schedule.statistics_lanes)
-        elements = self.context.row_of(self.context.schedule.element_lanes)
+        elements = self.context.row_of(self.context.element_lanes)
         before = [*self._reads(once, fast), *statistics(fast, once)]
         numbers, fast.remembered = self._remembered(each, fast, elements.width.lanes)
         memory = {self.context.scope.memory_name(node): numbers for node in fast.remembered}
@@ -179,7 +179,7 @@ class StageKernel:
             if not self.context.in_blocks(out):
                 pointers += self.sums.zeroed(out)
         lines = [*self._reads(nodes, fast), *statistics(fast, nodes)]
-        lanes = self.context.row_of(self.context.schedule.element_lanes).width.lanes
+        lanes = self.context.row_of(self.context.element_lanes).width.lanes
         elements = replace(fast, width=replace(fast.width, lanes=lanes))
         values = [self.context.contribution(out) for out in self.context.element_outputs]
         lines += elements.narrow(values)

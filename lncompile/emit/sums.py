@@ -77,7 +77,7 @@ class Sums:
             name for name in nest.unit_axes(out) if name not in nest.within or not self.context.in_blocks(out)
         ]
         inner = [name for name in out.dims if name not in outer and name != loops.vector]
-        row = self.context.row_of(self.context.schedule.element_lanes)
+        row = self.context.row_of(self.context.element_lanes)
         filled = row.width.filled(neutral(out))
         if loops.across:
             stride = nest.stride(out, loops.vector or "")
@@ -89,7 +89,7 @@ class Sums:
             return looped(lines, [(nest.index(name), self._extent(name, outer)) for name in inner])
         sizes = product(self._extent(name, outer) for name in nest.whole(out.dims) if name not in outer)
         length = int(sizes) if sizes.isdigit() else as_python(f"({sizes})")
-        lanes = fitting(self.context.schedule.element_lanes, length if isinstance(length, int) else None)
+        lanes = fitting(self.context.element_lanes, length if isinstance(length, int) else None)
         filled = replace(row.width, lanes=lanes).filled(neutral(out))
         lines = [f"sums = advance({out.name}, {nest.offset(out, outer)})"]
         return lines + over_features(length, lanes, lambda left: [stored("sums", "1", filled, left, lanes)])

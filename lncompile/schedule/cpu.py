@@ -179,11 +179,10 @@ def space(start: Schedule, result_bytes: int, *, any_bits: bool = False) -> Iter
         tried["column_block_rows"] = (start.column_block_rows // 2, start.column_block_rows * 2)
         # From which length on rows of few elements are quicker one after another.
         tried["short_row"] = (start.short_row // 2, start.short_row * 2)
-        tried["short_summing_row"] = (start.short_summing_row // 2, start.short_summing_row * 2)
         # From which length on rows take so long that nothing waits for their row-sized values.
-        tried["together_elements"] = (start.together_elements // 4, start.together_elements * 4)
+        tried["together_elements"] = (start.together_elements * 4,)
         # Row by row, or side by side: which is quicker turns on the caches.
-        tried["column_rows"] = (start.column_rows // 8, start.column_rows * 8)
+        tried["column_rows"] = (start.column_rows // 8,)
     return prune(start, tried)
 
 

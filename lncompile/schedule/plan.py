@@ -111,8 +111,10 @@ def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]
         inside, chunk, lanes, block_rows = frozenset({vector}), None, 0, schedule.column_block_rows
         group = schedule.column_group
     whole = inside == over and chunk is None
-    # Float32 needs a pivot near the mean, and so to see the same elements again before the next ones.
+    # Float32 needs a pivot near the mean, and so to see the same elements again before the next ones. Offsets
+    # from what an earlier stage kept have another.
     few = whole and (vector != domain[-1] or _count(over, program) <= schedule.column_rows)
+    few = few and not any(_is_workspace(below) for node in first for below in _below(node))
     short = whole and set(domain) > over and _count(over, program) <= schedule.together_elements
     wide = (across and not few) or inside != over or chunk is not None or _reads_workspace(program, over)
 
@@ -228,9 +230,12 @@ def _slow(program: Program) -> dict[Node, tuple[str, ...]]:
 
 def _reads_workspace(program: Program, along: Axes) -> bool:
     """Whether something that an earlier stage left varies over one of these axes."""
-    return any(
-        isinstance(node, Input) and node.role == "workspace" and node.axes & along for node in program.nodes
-    )
+    return any(_is_workspace(node) and node.axes & along for node in program.nodes)
+
+
+def _is_workspace(node: Node) -> bool:
+    """Whether a value is what an earlier stage left."""
+    return isinstance(node, Input) and node.role == "workspace"
 
 
 def _below(node: Node) -> list[Node]:
