@@ -21,13 +21,13 @@ class Elements:
     sums: Sums
     streaming: Streaming
 
-    def through_caches(self, row: Row) -> list[str]:
-        """The loop that writes element-sized outputs and adds to sums."""
+    def through_caches(self, row: Row, *, stream: bool = False) -> list[str]:
+        """The loop that writes element-sized outputs and adds to sums; what is whole may ``stream``."""
         outputs = self.context.element_outputs
         if not outputs:
             return []
         if self.context.loops.group > 1:
-            return self._groups(row, stream=False)
+            return self._groups(row, stream=stream)
         roots = [self.context.contribution(out) for out in outputs]
         start = row.step_start(roots, [out for out in outputs if self.context.is_streak(out)])
         if self.context.loops.across or self.context.loops.vector is None:
@@ -40,7 +40,7 @@ class Elements:
         ]
 
         def step(left: Left) -> list[str]:
-            return self._element_step(row, left, stream=False)
+            return self._element_step(row, left, stream=stream and left is None)
 
         body = over_features(row.length, row.width.lanes, step)
         return row.over_steps(start, [*body, *self.sums.step_totals(row, None)])
@@ -59,40 +59,39 @@ class Elements:
         plain = self.through_caches(row)
         if not self.streaming.outputs:
             return plain
-        if self.context.loops.group > 1:
-            streamed = self._groups(row, stream=True)
-            return fill("cpu/features.py", "streamed_or_not", {"streamed": streamed, "plain": plain})
-        whole = self._element_step(row, None, stream=True)
-        if self.streaming.of_short_rows:
-            body = over_features(row.length, row.width.lanes, lambda _: whole)
+        if self.context.loops.group > 1 or self.streaming.from_boundaries:
+            streamed = self.through_caches(row, stream=True)
         else:
-            holes = {
-                "head": self._element_step(row, "start", stream=False),
-                "whole": whole,
-                "partial": self._element_step(row, "left", stream=False),
-            }
-            names = {
-                "TARGET": self.context.nest.step_pointer(self.streaming.outputs[0]),
-                "FEATURES": row.length,
-                "LANES": row.width.lanes,
-                "BYTES": self.context.schedule.stream_bytes,
-            }
-            body = fill("cpu/features.py", "features_streamed", holes, **names)
-        roots = [self.context.contribution(out) for out in self.context.element_outputs]
-        streamed = row.over_steps(row.step_start(roots, self.context.element_outputs), body)
+            streamed = self._from_first_boundary(row)
         return fill("cpu/features.py", "streamed_or_not", {"streamed": streamed, "plain": plain})
+
+    def _from_first_boundary(self, row: Row) -> list[str]:
+        """The loop past the caches: up to the first boundary, whole vectors, and what they leave."""
+        holes = {
+            "head": self._element_step(row, "start", stream=False),
+            "whole": self._element_step(row, None, stream=True),
+            "partial": self._element_step(row, "left", stream=False),
+        }
+        names = {
+            "TARGET": self.context.nest.step_pointer(self.streaming.outputs[0]),
+            "FEATURES": row.length,
+            "LANES": row.width.lanes,
+            "BYTES": self.context.schedule.stream_bytes,
+        }
+        body = fill("cpu/features.py", "features_streamed", holes, **names)
+        roots = [self.context.contribution(out) for out in self.context.element_outputs]
+        return row.over_steps(row.step_start(roots, self.context.element_outputs), body)
 
     def _element_step(self, row: Row, left: Left, stream: bool) -> list[str]:
         values = [self.context.contribution(out) for out in self.context.element_outputs]
         lines: list[str] = []
-        if stream and self.streaming.prefetch:
+        if stream:
             read = [
                 node
                 for node in row.scope.vectors_for(values)
                 if isinstance(node, Input) and set(node.dims) == set(self.context.loops.domain)
             ]
-            level = self.streaming.prefetch_level if len(read) == 1 else 1
-            lines += prefetched(row, read, self.streaming.prefetch, level)
+            lines += self.streaming.next_row(row, read)
         lines += row.vectors(values, row.width, left)
         for out in self.context.element_outputs:
             if out in self.context.step_sums:

@@ -7,14 +7,17 @@ from functools import cached_property
 
 from lncompile.dtypes import TABLE
 from lncompile.emit.context import Context
+from lncompile.emit.loops import Row, prefetched
 from lncompile.emit.nest import as_python, product
-from lncompile.ir import Output
+from lncompile.ir import Input, Output
 
 #: Longer loops wait for their arithmetic, not for memory, and every copy of one takes time to compile: the
 #: step of an LSTM has 4354 lines with streamed loops and 3112 without, which compile in 18 and 13 s.
 _MOST_VALUES = 48
-#: Bytes of a row that shares the first cache of 32 to 48 KiB with the row before it and with parameters.
+#: Bytes of a row of one input that shares the first cache of 32 to 48 KiB with the row before it and with
+#: parameters, and those of a row of several that fills it.
 _SECOND_LEVEL_FROM = 8192
+_SECOND_LEVEL_FROM_OF_SEVERAL = 48 << 10
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,15 @@ class Streaming:
     def outputs(self) -> list[Output]:
         """Outputs that may be written past the caches: whole aligned vectors of long streaks."""
         schedule, vector = self.context.schedule, self.context.nest.vector
-        if vector is None or self.context.loops.across or not schedule.stream_from or self.context.step_sums:
+        if vector is None or self.context.loops.across or not schedule.stream_from:
             return []
-        row = self.context.row_of(schedule.element_lanes)
+        row = self.context.row_of(self.context.element_lanes)
         written = [self.context.contribution(out) for out in self.context.element_outputs]
         if len(row.scope.vectors_for(written)) > _MOST_VALUES:
             return []
         if self.of_short_rows and (row.length % row.width.lanes or self.context.nest.steps):
+            return []
+        if self.context.step_sums and not isinstance(row.length, int):
             return []
         if isinstance(row.length, int) and row.length % self.alike:
             return []
@@ -49,15 +54,23 @@ class Streaming:
     @property
     def of_short_rows(self) -> bool:
         """Whether rows are so short that it pays only where they are whole vectors."""
-        length = self.context.row_of(self.context.schedule.element_lanes).length
+        length = self.context.row_of(self.context.element_lanes).length
         if self.context.loops.group > 1 or not isinstance(length, int):
             return False
         return length * TABLE[self.context.program.compute].itemsize < self.context.schedule.prefetch_from
 
     @property
+    def from_boundaries(self) -> bool:
+        """Whether only results whose every row begins on a boundary are written past the caches.
+
+        Sums of what a row's vectors hold would have other bits if these began elsewhere.
+        """
+        return self.of_short_rows or bool(self.context.step_sums)
+
+    @property
     def alike(self) -> int:
-        """What a row's number of elements must be a multiple of: rows of a group begin alike."""
-        if self.context.loops.group == 1:
+        """What a row's number of elements must be a multiple of, so that all begin alike."""
+        if self.context.loops.group == 1 and not self.from_boundaries:
             return 1
         return self.context.schedule.stream_bytes // min(
             TABLE[out.dtype].itemsize for out in self.context.program.outputs
@@ -69,29 +82,21 @@ class Streaming:
         size = product(self.context.nest.size(name) for name in self.context.loops.inside)
         return int(size) if size.isdigit() else None
 
-    @property
-    def prefetch(self) -> int:
-        """How many elements ahead inputs are prefetched: one row, if rows lie one behind the other."""
-        length = self.context.row_of(self.context.schedule.element_lanes).length
-        itemsize = TABLE[self.context.program.compute].itemsize
-        if (
-            not isinstance(length, int)
-            or self.context.nest.steps
-            or length * itemsize < self.context.schedule.prefetch_from
-        ):
-            return 0
-        return length
+    def next_row(self, row: Row, inputs: list[Input]) -> list[str]:
+        """Lines that bring the next row into a cache, while the results of one are written past them.
 
-    @property
-    def prefetch_level(self) -> int:
-        """The cache that the next row of a single input is brought into.
-
-        Layer norm on memory, forward, into the first and the second, in ns an element: 1024 features 0.49 and
-        0.48, 2048 0.56 and 0.47, 4096 0.51 and 0.46, 8192 0.59 and 0.45. Backward, of two inputs: no
-        difference, or a tenth slower.
+        Layer norm on memory, forward, into the first and the second cache, in ns an element: 1024 features
+        0.49 and 0.48, 2048 0.56 and 0.47, 4096 0.51 and 0.46, 8192 0.59 and 0.45. Backward, of two inputs: no
+        difference, or a tenth slower. Group norm with groups of 6272, not, into the first and into the
+        second: 0.39, 0.37 and 0.35 forward, 0.77, 0.58 and 0.54 backward. Layer norm
+        backward of 65536, not and into the second: no difference beyond the noise.
         """
-        itemsize = TABLE[self.context.program.compute].itemsize
-        return 2 if self.prefetch * itemsize >= _SECOND_LEVEL_FROM else 1
+        elements = self.row_size or 0
+        bytes_ = elements * TABLE[self.context.program.compute].itemsize
+        if bytes_ < self.context.schedule.prefetch_from:
+            return []
+        least = _SECOND_LEVEL_FROM if len(inputs) == 1 else _SECOND_LEVEL_FROM_OF_SEVERAL
+        return prefetched(row, inputs, elements, 2 if len(inputs) * bytes_ >= least else 1)
 
     @cached_property
     def tiles_ahead(self) -> list[str]:
@@ -125,7 +130,7 @@ class Streaming:
         bytes_ = self.context.schedule.stream_bytes
         first, *others = self.outputs
         alike = "".join(f" and same_alignment({first.name}, {out.name}, {bytes_})" for out in others)
-        if self.of_short_rows:
+        if self.from_boundaries:
             # Rows of 64 that began 16 bytes behind a boundary: 1.1 ns an element past the caches, 0.8 not.
             alike += f" and elements_to_boundary({first.name}, {bytes_}) == 0"
         size = self.row_size or 1
