@@ -145,7 +145,7 @@ class Elements:
         each = self.context.nest.row_pointers([*differing, *written])
         for array in differing:
             ahead = product([str(self.context.loops.group), self.context.nest.stride(array, block)])
-            each += prefetched(row, [array], as_python(ahead))
+            each.append(prefetched(row, array, as_python(ahead)))
         each += row.vectors(values, row.width, left, lambda node: block in node.axes)
         lines = row.vectors(values, row.width, left, lambda node: block not in node.axes)
         for out in self.context.element_outputs:
