@@ -70,10 +70,12 @@ def pivot(row: Row, moments: Moments) -> list[str]:
         body = [*row.step_start(roots), *_summed_offsets(row, moments, row.rest)]
         lines.append(f"{offsets} = {row.width.filled('0.0')}")
         lines += looped(body, [(row.nest.index(row.nest.steps[0]), str(row.pivot_lanes))])
-        mean_offset = f"{row.as_row_sized(offsets)} / {float(row.pivot_lanes)!r}"
-    else:
-        lines += row.summing_loop(roots, [offsets], lambda left: _summed_offsets(row, moments, left))
-        mean_offset = f"{row.total(offsets, moments.value)} / {float(row.count)!r}"
+        return [*lines, f"{base}_pivot = {base}_first + {offsets} * {1 / row.pivot_lanes!r}"]
+    lines += row.summing_loop(roots, [offsets], lambda left: _summed_offsets(row, moments, left))
+    if across and not row.careful and not row.in_blocks:
+        # Near the mean is near enough, and float32 has twice the lanes.
+        return [*lines, f"{base}_pivot = {base}_first + {offsets} * {1 / row.count!r}"]
+    mean_offset = f"{row.total(offsets, moments.value)} / {float(row.count)!r}"
     mean = f"{row.as_row_sized(f'{base}_first')} + {mean_offset}"
     return [*lines, f"{base}_pivot = {mean if row.width.dtype == 'float64' else f'{rounded}({mean})'}"]
 
