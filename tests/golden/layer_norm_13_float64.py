@@ -49,7 +49,7 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
             x_at = advance(x_tile, d * 16)
             x_i = load(x_at, 0, 16)
             x_offsets += x_i - x_first
-        x_pivot = x_first + x_offsets / 13.0
+        x_pivot = x_first + x_offsets * 0.07692307692307693
         x_sums = f64x(0.0, 16)
         x_squares = f64x(0.0, 16)
         for d in range(13):
