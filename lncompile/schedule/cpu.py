@@ -11,7 +11,7 @@ from itertools import combinations, product
 
 from lncompile.dtypes import TABLE
 from lncompile.errors import LncValueError
-from lncompile.ir import Program
+from lncompile.ir import MOMENTS, Program, Reduce
 
 #: No heuristic is near them; a record with more in it was not written by the tuner.
 _MOST_LANES = 512
@@ -101,8 +101,9 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
         shortest_vector=16,
         # Layer norm forward in the caches, rows side by side against only their row-sized values, one thread
         # of a Xeon with AVX-512, least of 16 rounds, in ns an element: 16 features 0.40 and 0.65, 24 0.44 and
-        # 0.53, 33 0.37 and 0.43, 48 0.44 and 0.30.
-        short_row=40,
+        # 0.53, 33 0.37 and 0.43, 48 0.44 and 0.30. RMS norm has one sum to add up across the lanes, not two
+        # and a pivot: 24 features 0.24 and 0.24, 32 0.21 and 0.14, 33 0.29 and 0.19.
+        short_row=40 if _has_moments(program) else 24,
         # Backward, where side by side every column is added up across the lanes: 12 features 0.63 and 1.01,
         # 20 0.64 and 0.77, 24 0.67 and 0.60, 33 0.59 and 0.49, 48 0.65 and 0.41.
         short_summing_row=20,
@@ -135,6 +136,10 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
         # Like terms round alike: results were 80 roundings off after 1024 additions a lane, 16 after 32.
         steps_to_total=16,
     )
+
+
+def _has_moments(program: Program) -> bool:
+    return any(isinstance(node, Reduce) and node.op in MOMENTS for node in program.nodes)
 
 
 #: Additions of like terms that a float32 sum may have, see below.
