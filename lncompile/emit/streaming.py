@@ -92,8 +92,7 @@ class Streaming:
         Layer norm on memory, forward, into the first and the second cache, in ns an element: 1024 features
         0.49 and 0.48, 2048 0.56 and 0.47, 4096 0.51 and 0.46, 8192 0.59 and 0.45. Backward, of two inputs: no
         difference, or a tenth slower. Group norm with groups of 6272, not, into the first and into the
-        second: 0.39, 0.37 and 0.35 forward, 0.77, 0.58 and 0.54 backward. Layer norm
-        backward of 65536, not and into the second: no difference beyond the noise.
+        second: 0.39, 0.37 and 0.35 forward, 0.77, 0.58 and 0.54 backward.
         """
         bytes_ = (self.row_size or 0) * TABLE[self.context.program.compute].itemsize
         if bytes_ < self.context.schedule.prefetch_from or not self.context.loops.units:
@@ -133,7 +132,7 @@ class Streaming:
         return f"large = {sizes} >= {max(1, least)}"
 
     def decided(self) -> list[str]:
-        """The line that tells whether a call\'s results are large enough, and lie alike."""
+        """The line that tells whether a call's results are large enough, and lie alike."""
         bytes_ = self.context.schedule.stream_bytes
         first, *others = self.outputs
         alike = "".join(f" and same_alignment({first.name}, {out.name}, {bytes_})" for out in others)

@@ -17,17 +17,14 @@ import llvmlite.ir as lir
 from numba.core import types
 from numba.extending import intrinsic
 
-from lncompile.backends.cpu.intrinsics import I32, I64, Vector, extreme
+from lncompile.backends.cpu import extremes
+from lncompile.backends.cpu.intrinsics import I32, I64, Vector
 
 _Combine = Callable[[Any, Any, Any], Any]
 
 
 def _add(builder: Any, a: Any, b: Any) -> Any:
     return builder.fadd(a, b)
-
-
-def _larger(builder: Any, a: Any, b: Any) -> Any:
-    return extreme(builder, a, b, ">")
 
 
 def _of_vector(combine: _Combine) -> Any:
@@ -113,4 +110,8 @@ def _picked(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
 
 
 total, partial_total, totals = _of_vector(_add), _in_part(_add), _of_rows(_add)
-largest, partial_largest, largests = _of_vector(_larger), _in_part(_larger), _of_rows(_larger)
+largest, partial_largest, largests = (
+    _of_vector(extremes.maximum),
+    _in_part(extremes.maximum),
+    _of_rows(extremes.maximum),
+)

@@ -19,7 +19,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic
 
-from lncompile.backends.cpu import estimates, halves, vecmath
+from lncompile.backends.cpu import estimates, extremes, halves, vecmath
 
 I32, I64 = lir.IntType(32), lir.IntType(64)
 
@@ -501,45 +501,13 @@ def absolute(builder: Any, v: Any) -> Any:
     return _call(builder, "llvm.fabs", (v,))
 
 
-def extreme(builder: Any, a: Any, b: Any, comparison: str) -> Any:
-    # NaN in either operand stays NaN, as in np.maximum.
-    chosen = builder.select(builder.fcmp_ordered(comparison, a, b), a, b)
-    return builder.select(builder.fcmp_unordered("uno", a, a), a, chosen)
-
-
-@_elementwise
-def maximum(builder: Any, a: Any, b: Any) -> Any:
-    return extreme(builder, a, b, ">")
-
-
-@_elementwise
-def minimum(builder: Any, a: Any, b: Any) -> Any:
-    return extreme(builder, a, b, "<")
-
-
-@_elementwise
-def exp(builder: Any, v: Any) -> Any:
-    return vecmath.exp(builder, v)
-
-
-@_elementwise
-def log(builder: Any, v: Any) -> Any:
-    return vecmath.log(builder, v)
-
-
-@_elementwise
-def tanh(builder: Any, v: Any) -> Any:
-    return vecmath.tanh(builder, v)
-
-
-@_elementwise
-def sigmoid(builder: Any, v: Any) -> Any:
-    return vecmath.sigmoid(builder, v)
-
-
-@_elementwise
-def erf(builder: Any, v: Any) -> Any:
-    return vecmath.erf(builder, v)
+maximum = _elementwise(extremes.maximum)
+minimum = _elementwise(extremes.minimum)
+exp = _elementwise(vecmath.exp)
+log = _elementwise(vecmath.log)
+tanh = _elementwise(vecmath.tanh)
+sigmoid = _elementwise(vecmath.sigmoid)
+erf = _elementwise(vecmath.erf)
 
 
 def _constant(kind: Any, value: float) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import llvmlite.ir as lir
 from numba.cuda.extending import intrinsic
 
-from lncompile.backends.cpu import vecmath
+from lncompile.backends.cpu import extremes, vecmath
 from lncompile.backends.cuda.vectors import (
     F32,
     adapted,
@@ -77,46 +77,13 @@ def absolute(builder: Any, v: Any) -> Any:
     return magnitude(builder, v)
 
 
-def extreme(builder: Any, a: Any, b: Any, comparison: str) -> Any:
-    """The larger or the smaller of two numbers."""
-    # NaN in either operand stays NaN, as in np.maximum.
-    chosen = builder.select(builder.fcmp_ordered(comparison, a, b), a, b)
-    return builder.select(builder.fcmp_unordered("uno", a, a), a, chosen)
-
-
-@_elementwise
-def maximum(builder: Any, a: Any, b: Any) -> Any:
-    return extreme(builder, a, b, ">")
-
-
-@_elementwise
-def minimum(builder: Any, a: Any, b: Any) -> Any:
-    return extreme(builder, a, b, "<")
-
-
-@_elementwise
-def exp(builder: Any, v: Any) -> Any:
-    return vecmath.exp(builder, v)
-
-
-@_elementwise
-def log(builder: Any, v: Any) -> Any:
-    return vecmath.log(builder, v)
-
-
-@_elementwise
-def tanh(builder: Any, v: Any) -> Any:
-    return vecmath.tanh(builder, v)
-
-
-@_elementwise
-def sigmoid(builder: Any, v: Any) -> Any:
-    return vecmath.sigmoid(builder, v)
-
-
-@_elementwise
-def erf(builder: Any, v: Any) -> Any:
-    return vecmath.erf(builder, v)
+maximum = _elementwise(extremes.maximum)
+minimum = _elementwise(extremes.minimum)
+exp = _elementwise(vecmath.exp)
+log = _elementwise(vecmath.log)
+tanh = _elementwise(vecmath.tanh)
+sigmoid = _elementwise(vecmath.sigmoid)
+erf = _elementwise(vecmath.erf)
 
 
 @_elementwise

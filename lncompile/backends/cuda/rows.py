@@ -9,7 +9,7 @@ import llvmlite.ir as lir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
-from lncompile.backends.cuda.arithmetic import extreme
+from lncompile.backends.cpu import extremes
 from lncompile.backends.cuda.vectors import Vector, gathered, lane, magnitude, scattered
 
 
@@ -36,13 +36,8 @@ def sum_of_two(builder: Any, a: Any, b: Any) -> Any:
     return builder.fadd(a, b)
 
 
-def larger_of_two(builder: Any, a: Any, b: Any) -> Any:
-    """How the largest lane is found."""
-    return extreme(builder, a, b, ">")
-
-
 total = _folding(sum_of_two)
-largest = _folding(larger_of_two)
+largest = _folding(extremes.maximum)
 
 
 def _in_range(least: float, most: float) -> Any:
