@@ -15,7 +15,7 @@ from typing import NamedTuple
 from lncompile.errors import LncTypeError, LncValueError
 
 ELLIPSIS = "..."
-_TOKEN = re.compile(r"\.\.\.|[A-Za-z_][A-Za-z_0-9]*|[\[\]()]|\S")
+_TOKEN = re.compile(r"\.\.\.|[^\W\d]\w*|[\[\]()]|\S")
 
 #: One array dimension: the axes that it is made of, outermost first; ``("...",)`` is any number of them.
 Dim = tuple[str, ...]
@@ -81,7 +81,9 @@ def parse(text: object, culprit: str = "pattern") -> Pattern:
                 raise wrong("a split dimension and a pair of brackets overlap")
             dims.append(tuple(split))
             split = None
-        elif token == ELLIPSIS or token[0].isalpha() or token[0] == "_":
+        elif token == ELLIPSIS or token.isidentifier():
+            if token != ELLIPSIS and not token.isascii():
+                raise wrong(f"axis {token!r}: expected letters from a to z, digits and underscores")
             if token in seen:
                 raise wrong(
                     "'...' can stand once only" if token == ELLIPSIS else f"axis {token!r} occurs twice"

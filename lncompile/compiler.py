@@ -6,7 +6,8 @@ program --passes--> forward, backward --schedule--> --emit--> source --Numba--> 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -88,15 +89,29 @@ class Compilation:
         offered = self.lowered.interface
         return [raw_ir(self.lowered, self.target), entry_ir(offered.forward), entry_ir(offered.backward)]
 
+    @contextmanager
+    def _blamed_on_overrides(self) -> Iterator[None]:
+        """Say that it was a stage of ``LNCOMPILE_OVERRIDE`` where one cannot be compiled."""
+        try:
+            yield
+        except Exception as error:
+            if not override_digest(self.program.name):
+                raise
+            what = f"{type(error).__name__}: {error}"
+            raise LncValueError(
+                f"LNCOMPILE_OVERRIDE: a stage of {self.program.name} in it does not compile: {what}"
+            ) from error
+
     def level(self, names: Mapping[str, str]) -> Built:
         """The C functions alone under other ``names``, for a library of several levels."""
         with interrupts_held():
             from lncompile.backends.cpu.frontend import raw_ir
             from lncompile.backends.cpu.pipeline import optimise
 
-        replaced = _override(self.program.name, "llvm")
-        modules = [raw_ir(self.lowered, self.target) if replaced is None else replaced]
-        return optimise(modules, list(names), self.target, names)
+        with self._blamed_on_overrides():
+            replaced = _override(self.program.name, "llvm")
+            modules = [raw_ir(self.lowered, self.target) if replaced is None else replaced]
+            return optimise(modules, list(names), self.target, names)
 
     @property
     def exports(self) -> list[str]:
@@ -107,7 +122,8 @@ class Compilation:
 
     def artifact(self) -> Artifact:
         """Compile; also writes every stage to ``LNCOMPILE_DUMP`` where that is set."""
-        library = self._optimised.library(self.exports, f"lnc_{short_digest(self.lowered.source)}.so")
+        with self._blamed_on_overrides():
+            library = self._optimised.library(self.exports, f"lnc_{short_digest(self.lowered.source)}.so")
         meta = {
             "norm": self.program.name,
             "target": self.target.name,

@@ -257,7 +257,7 @@ class Axis:
     Feature axes are those that a unit of work runs over: in a program of an equation the axes that
     statistics are taken over, in a stage of one (``passes/stages.py``) what a kernel loops over. An axis may
     be a merger of adjacent ``parts`` (``passes/collapse.py``), or count the stretches of ``per`` positions of
-    the axis ``of``.
+    the axis ``of``; of up to ``most``, the more positions a call has (``emit/nest.py``).
     """
 
     name: str
@@ -266,6 +266,7 @@ class Axis:
     parts: tuple[Axis, ...] = ()
     of: Axis | None = None
     per: int = 1
+    most: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,6 +284,11 @@ class Program:
     def arrays(self) -> tuple[Input | Output, ...]:
         """Inputs and outputs."""
         return (*self.inputs, *self.outputs)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of inputs and outputs, and of the whole arrays that some are parts of."""
+        return frozenset(name for array in self.arrays for name in (array.name, array.array))
 
     @property
     def features(self) -> Axes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -37,6 +37,20 @@ class Runner(Protocol):
         """Execute the phase on arrays that fit it, one for each buffer."""
 
 
+@cache
+def gradients_of(name: str, arguments: tuple[str, ...]) -> Any:
+    """A class of named tuples that can be pickled, though it is no module's."""
+
+    def reduced(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return _made_again, (name, arguments, tuple(values))
+
+    return type(name, (namedtuple(name, arguments),), {"__slots__": (), "__reduce__": reduced})
+
+
+def _made_again(name: str, arguments: tuple[str, ...], values: Sequence[Any]) -> Any:
+    return gradients_of(name, arguments)._make(values)
+
+
 class Signature:
     """How a norm is called: its array arguments in order, the dimensions of each, which may be left out."""
 
@@ -58,7 +72,7 @@ class Signature:
     def gradients(self) -> Any:
         """The named tuple of gradients, one field an array argument."""
         name = f"{self.name}_gradients"
-        return namedtuple(name if name.isidentifier() else "gradients", self.arguments)
+        return gradients_of(name if name.isidentifier() else "gradients", self.arguments)
 
     def checked(self, values: Sequence[object]) -> list[Array | None]:
         """The arguments as arrays of supported dtypes, None for those that are left out."""

@@ -345,7 +345,8 @@ def mean(v: Any, over: str | None = None) -> Any:
 def max(v: Any, over: str | None = None) -> Any:
     """The maximum over all feature axes that ``v`` varies over, or over those named: ``over="h w"``.
 
-    Equal maxima share the gradient evenly, as in torch's ``amax``.
+    Equal maxima share the gradient evenly, as in torch's ``amax``; along an axis that the equation unstacks,
+    they do so pair by pair, as in :func:`maximum`.
     """
     return _reduce("max", v, over) if isinstance(v, Value) else _number("max", v)
 

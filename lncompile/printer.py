@@ -48,9 +48,7 @@ def names_of(program: Program, reserved: frozenset[str] = frozenset()) -> dict[N
     No name is among ``reserved``.
     """
     names: dict[Node, str] = {}
-    taken = (
-        set(reserved) | {node.name for node in program.inputs} | {output.name for output in program.outputs}
-    )
+    taken = set(reserved | program.names)
     # A value that is an output and has no other name is called after the output.
     by_output = {output.value: output.name for output in reversed(program.outputs)}
     temporaries = 0

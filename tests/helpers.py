@@ -7,7 +7,7 @@ executes emitted source without compiling it, on NumPy stand-ins of its vector f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -157,13 +157,13 @@ def run_phase(
     sizes: Sizes,
     *,
     cut: Callable[[int], list[int]] = lambda units: [0, units],
-    keep: bool = True,
+    left_out: Collection[str] = (),
 ) -> Arrays:
     """Run a phase's functions from the emitted source, un-jitted, in order; returns what they wrote.
 
     ``cut`` gives the ascending ranges that the units of a call are done in, first and last included.
-    Everything that is written starts as NaN, so what a kernel forgets shows. ``keep=False`` leaves saved
-    outputs out.
+    Everything that is written starts as NaN, so what a kernel forgets shows. Optional arrays may be
+    ``left_out``.
     """
     flat: Arrays = {}
     pointers: dict[str, Pointer] = {}
@@ -172,7 +172,7 @@ def run_phase(
     given = {buffer.name for buffer in phase.buffers if buffer.name in arrays}
     for buffer in phase.buffers:
         dtype = TABLE[buffer.dtype].numpy
-        if buffer.role == "absent" or (buffer.optional and not keep):
+        if buffer.role == "absent" or (buffer.optional and buffer.name in left_out):
             pointers[buffer.name] = Pointer(None)
         elif buffer.role == "workspace":
             (count,) = buffer.dims
@@ -229,6 +229,7 @@ def small_limits(schedule: Schedule) -> Schedule:
     return replace(
         schedule,
         block_rows=2,
+        most_block_rows=400,
         unit_elements=16,
         chunk_elements=32,
         column_lanes=4,

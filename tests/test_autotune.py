@@ -339,7 +339,9 @@ def test_tune_and_show(run: Callable[[str], Result], fake: Fake) -> None:
     assert (shown.exit_code, shown.stdout) == (0, result.stdout)
     assert run("tune norms.py:centred --show --shape 6x80").stdout == result.stdout
     # The same in JSON.
-    found = json.loads(run("tune --show --json").stdout)
+    (found,) = json.loads(run("tune --show --json").stdout)
+    assert json.loads(run("tune --show --dtype float32 --json").stdout) == [found]
+    assert run("tune --show --dtype float16").exit_code == 1
     assert (found["norm"], found["shape"], found["complete"]) == ("centred", [6, 80], True)
     assert [trial["verdict"] for trial in found["trials"]][:2] == ["heuristic", "fastest"]
     again = json.loads(run(f"{TUNE} --json").stdout)

@@ -65,6 +65,8 @@ class TestPatterns:
             ("n ()", "empty parentheses name no axis"),
             ("... n ...", "'...' can stand once only"),
             ("n [n]", "axis 'n' occurs twice"),
+            ("n [длина]", "axis 'длина': expected letters from a to z, digits and underscores"),
+            ("n [dé]", "axis 'dé'"),
             ("n (n c)", "axis 'n' occurs twice"),
             ("n (g ...)", "'...' cannot be part of a split dimension"),
             ("n, d", "cannot read ','"),

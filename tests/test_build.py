@@ -130,6 +130,13 @@ TABLES = [
     ("[l2_norm]\nshape = '3x4'\nconstants = 1", "[l2_norm]", "expected a table; got 1"),
     ("[l2_norm]\nnorm = 1", "[l2_norm]", "expected a name; got 1"),
     ("[nope]\nshape = '3x4'", "[nope]", "no norm 'nope'"),
+    ("[l2_norm]\nshape = []", "[l2_norm]", "shape: expected one or several; got an empty list"),
+    ("[l2_norm]\nshape = '3x4'\ndtype = []", "[l2_norm]", "dtype: expected one or several"),
+    ("[l2_norm]\nshape = '3x4'\ntarget = []", "[l2_norm]", "target: expected one or several"),
+    ("[l2_norm]", "[l2_norm]", "Missing option '--shape'"),
+    ("[l2_norm]\nshape = '3x4'\nconstants = {nope = 1}", "[l2_norm]", "no axis 'nope'"),
+    ("[l2_norm]\nshape = '3x4'\nconstants = {eps = 1979-05-27}", "[l2_norm]", "eps: expected a number"),
+    ("[l2_norm]\nshape = '3x4'\ndtype = 'y=float32'", "[l2_norm]", "'y'"),
 ]
 
 

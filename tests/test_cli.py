@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -86,6 +87,13 @@ def test_version(run: Run) -> None:
         ("explain layer_norm --shape 3x4 -c ep=1", "eps"),
         ("explain layer_norm --shape 3x4 -c eps", "name=value"),
         ("explain layer_norm --shape 3x4 -c eps=tiny", "expected a number"),
+        ("explain layer_norm --shape 3x4 -c eps={[]:1}", "expected a number"),
+        ("explain layer_norm --shape 3x4 -c eps=1 -c eps=2", "one value of eps"),
+        ("explain layer_norm --shape 3x4 --dtype x=float32,x=float16", "one dtype for x"),
+        (f"explain layer_norm --shape 3x{'9' * 5000}", "4096x1024"),
+        (f"cache prune --max-size {'9' * 400}", "fewer digits"),
+        ("cache prune --max-age nan", "not a finite number"),
+        ("build layer_norm --shape 3x4 -o ''", "expected a directory"),
         ("explain no_such_module:norm --shape 3x4", "no module no_such_module"),
         ("explain no/such/file.py:norm --shape 3x4", "no file no/such/file.py"),
         ("explain file.py --shape 3x4", "file.py:my_norm"),
@@ -97,10 +105,46 @@ def test_version(run: Run) -> None:
     ],
 )
 def test_wrong_usage(run: Run, arguments: str, said: str) -> None:
-    result = run(*arguments.split())
+    result = run(*shlex.split(arguments.replace("{[]:1}", "'{[]:1}'")))
     assert result.exit_code == 2, result.output
     assert said in result.stderr
     assert result.stdout == ""
+
+
+def test_a_mistake_in_an_equation_is_one_line(run: Run) -> None:
+    Path("bad.py").write_text(
+        "import lncompile as lnc\n@lnc.norm('... [d]')\ndef f(x):\n    return 1 / 0 * x\n"
+    )
+    result = run("explain", "bad.py:f", "--shape", "3x4")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("bad.py:4: ZeroDivisionError: division by zero\n")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_module_that_leaves_is_a_failure(run: Run) -> None:
+    Path("leaves.py").write_text("raise SystemExit(7)\n")
+    result = run("explain", "leaves.py:f", "--shape", "3x4")
+    assert (result.exit_code, result.stderr) == (1, "error: leaves.py: SystemExit: 7\n")
+
+
+@pytest.mark.parametrize(
+    ("stage", "text"),
+    [
+        ("source.py", "x = 1"),
+        ("source.py", "def foo(: pass"),
+        ("llvm.ll", ""),
+        ("llvm.ll", "no LLVM IR"),
+    ],
+)
+def test_a_stage_that_replaces_another_and_does_not_compile(
+    run: Run, monkeypatch: pytest.MonkeyPatch, stage: str, text: str
+) -> None:
+    Path("stages").mkdir()
+    Path(f"stages/rms_norm.{stage}").write_text(text)
+    monkeypatch.setenv("LNCOMPILE_OVERRIDE", "stages")
+    result = run("explain", "rms_norm", "--shape", "2x24", "--stage", "asm")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: LNCOMPILE_OVERRIDE: a stage of rms_norm in it does not compile")
 
 
 def test_a_failure_is_one_line(run: Run) -> None:

@@ -75,6 +75,25 @@ def test_family(norm: Any, sizes: dict[str, int]) -> None:
     check(norm, sizes, tolerance=2e-6)
 
 
+@pytest.mark.parametrize(
+    ("norm", "sizes"),
+    [
+        (lnc.layer_norm, {"...": 3, "d": 1}),
+        (lnc.ada_layer_norm, {"b": 2, "...": 3, "d": 1}),
+        (lnc.batch_norm, {"n": 1, "c": 3, "...": 1}),
+        (lnc.group_norm, {"n": 2, "g": 2, "c": 1, "...": 1}),
+        (lnc.instance_norm, {"n": 1, "c": 1, "...": 1}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_statistics_of_one_element(norm: Any, sizes: dict[str, int]) -> None:
+    """Their variance is a constant, and so is what is computed from it.
+
+    Terms of dx that cancel are 1 / sqrt(eps), 316 times as large as it.
+    """
+    check(norm, sizes, tolerance=316 * TOLERANCE["float32"])
+
+
 def test_sums_of_steps_where_some_teams_of_a_warp_have_no_row() -> None:
     # Four teams share a warp; two of the second warp's have nothing to do, and no part in the others' sums.
     check(lnc.group_norm, {"n": 3, "g": 2, "c": 3, "...": 24}, tolerance=2e-6)

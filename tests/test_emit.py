@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from helpers import (
 )
 
 import lncompile as lnc
+from lncompile.backends.cpu.calls import evaluated, workspace_expression
 from lncompile.compiler import Compilation
 from lncompile.passes.gradient import gradient
 from lncompile.schedule.cpu import Schedule
@@ -82,6 +84,27 @@ def test_every_schedule_computes_the_same(norm: Any, features: int) -> None:
     compilation = compilation_of(norm, sizes)
     for schedule in schedules(compilation):
         checked(compilation, schedule, sizes, TOLERANCE["float64"])
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 5, 6, 11, 12, 40])
+def test_blocks_that_grow_with_the_rows_leave_no_row_out(rows: int) -> None:
+    sizes = sizes_of(9, rows)
+    compilation = compilation_of(lnc.layer_norm, sizes, "float64")
+    # Blocks have 2 rows below 6 of them, 4 from there on, 6 from 12 on, 16 of 40.
+    schedule = replace(compilation.schedule, block_rows=2, most_block_rows=400)
+    checked(compilation, schedule, sizes, TOLERANCE["float64"])
+
+
+@pytest.mark.parametrize("features", [512, 2048, 8192, 1 << 17])
+def test_a_float32_sum_over_rows_has_few_terms_however_many_rows_there_are(features: int) -> None:
+    compilation = compilation_of(lnc.layer_norm, sizes_of(features), "float32")
+    backward = compilation.lowered.interface.backward
+    least = compilation.schedule.block_rows
+    for rows in (1, 7, 64, 100, 1024, 5000, 10**6, 10**9):
+        blocks = evaluated(backward.calls[0].units, {"rows": rows})
+        assert -(-rows // 64) <= blocks <= -(-rows // least)
+        workspace = next(buffer for buffer in backward.buffers if buffer.role == "workspace")
+        assert evaluated(workspace_expression(workspace), {"rows": rows}) == blocks * features
 
 
 @pytest.mark.parametrize("left_out", [("weight",), ("bias",), ("weight", "bias")])
@@ -143,13 +166,22 @@ def test_a_row_does_not_depend_on_the_other_rows(norm: Any) -> None:
             assert together[name][row].tobytes() == single[name].tobytes(), name
 
 
-def test_nothing_is_saved_where_nobody_wants_it() -> None:
-    sizes = sizes_of(33)
-    compilation = compilation_of(lnc.layer_norm, sizes, "float32")
+@pytest.mark.parametrize("features", [7, 64, 600])
+@pytest.mark.parametrize("norm", [lnc.layer_norm, lnc.norms.softmax, lnc.batch_norm, lnc.instance_norm])
+def test_each_statistic_is_saved_alone_where_only_it_is_wanted(norm: Any, features: int) -> None:
+    sizes = sizes_of(features, rows=9) | {"c": 3}
+    compilation = compilation_of(norm, sizes, "float32")
     lowered, arrays = compilation.lowered, inputs_of(compilation, sizes)
-    with_saved = run_phase(lowered, lowered.interface.forward, arrays, sizes)
-    without = run_phase(lowered, lowered.interface.forward, arrays, sizes, keep=False)
-    assert without["y"].tobytes() == with_saved["y"].tobytes()
+    forward = lowered.interface.forward
+    saved = [buffer.name for buffer in forward.buffers if buffer.optional]
+    assert len(saved) > 1
+    whole = run_phase(lowered, forward, arrays, sizes)
+    for count in range(1, len(saved) + 1):
+        for left_out in combinations(saved, count):
+            found = run_phase(lowered, forward, arrays, sizes, left_out=left_out)
+            assert found.keys() == whole.keys() - {*left_out}
+            for name, array in found.items():
+                assert array.tobytes() == whole[name].tobytes(), name
 
 
 @pytest.mark.parametrize("rows", [0, 1])

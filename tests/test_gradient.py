@@ -246,3 +246,39 @@ class TestEveryPassKeepsTheMeaning:
         joint, arrays, expected = joint_and_arrays(norm)
         pair = Pair(*(verify(collapse(part)) for part in residuals(moments(simplify(joint)))))
         assert_close(run_pair(pair, arrays, SIZES, run_program), expected, SAME)
+
+
+def _root(x: Any) -> Any:
+    return x / lnc.sqrt(lnc.mean(lnc.square(x)) + 1e-6)
+
+
+def _deviations(x: Any) -> Any:
+    centred = x - lnc.mean(x)
+    return centred / lnc.sqrt(lnc.mean(lnc.square(centred)) + 1e-6)
+
+
+def _fourth_root(x: Any) -> Any:
+    return x / lnc.sqrt(lnc.sqrt(lnc.mean(lnc.square(lnc.square(x)))))
+
+
+def _share(x: Any) -> Any:
+    return lnc.square(x) / lnc.mean(lnc.square(x))
+
+
+@pytest.mark.parametrize("size", [1e20, 1e-18])
+@pytest.mark.parametrize("features", [4, 1000])
+@pytest.mark.parametrize("function", [_root, _deviations, _fourth_root, _share])
+def test_gradients_of_rows_whose_squares_overflow(function: Any, features: int, size: float) -> None:
+    """What the forward saves is as large as the squares: the backward was given infinity, and gave 0."""
+    norm = lnc.norm("... [d]")(function)
+    x = np.linspace(1, 4, 3 * features, dtype=np.float32).reshape(3, features) * np.float32(size)
+    dy = np.zeros_like(x)
+    dy[:, 0] = 1
+    wide = norm.forward(x.astype(np.float64))
+    expected = norm.backward(dy.astype(np.float64), wide[1]).x
+    y, ctx = norm.forward(x)
+    np.testing.assert_allclose(y, wide[0], rtol=0, atol=2e-6 * np.abs(wide[0]).max())
+    # Results below the least normal number have the digits that are left.
+    np.testing.assert_allclose(
+        norm.backward(dy, ctx).x, expected, rtol=0, atol=2e-6 * np.abs(expected).max() + 1e-45
+    )

@@ -288,6 +288,41 @@ def power_norm():
     return norm, formula
 
 
+@case("a=2 c=3 d=5", "a=3 c=17 d=40")
+def gated_by_a_row_and_a_parameter():
+    """A condition of a row's statistic and a parameter of a batch axis: truth values for later stages."""
+
+    @lnc.norm("a c [d]", p="c")
+    def norm(x, p):
+        mu = lnc.mean(x)
+        return lnc.where((mu > 0.0) & (p > 0.5), x, mu) * p
+
+    def formula(x, p):
+        mu, p = mean(x, 2), p[:, None]
+        return np.where((mu > 0.0) & (p > 0.5), x, mu) * p
+
+    return norm, formula
+
+
+@case("a=5 b=2 c=3 d=5", "a=1 b=7 c=2 d=33")
+def denied_by_a_statistic_and_a_parameter():
+    """The negation of such a condition, in columns."""
+
+    @lnc.norm("a [b] c [d]", p="c")
+    def norm(x, p):
+        t = x - lnc.mean(x, over="b")
+        v = lnc.mean(lnc.square(t), over="b")
+        chosen = lnc.where(~((lnc.mean(x, over="b") > -0.3) & (p > 0.5)), t, v)
+        return t / (lnc.square(lnc.maximum(p, chosen)) + 0.5)
+
+    def formula(x, p):
+        mu, v, p = mean(x, 1), var(x, 1), p[:, None]
+        t = x - mu
+        return t / (np.maximum(p, np.where((mu > -0.3) & (p > 0.5), v, t)) ** 2 + 0.5)
+
+    return norm, formula
+
+
 @case("...=2,3 d=4", "...= d=17")
 def scale_norm():
     """ScaleNorm (arXiv 1910.05895): one learned length."""

@@ -264,6 +264,17 @@ def test_what_is_no_directory(tmp_path: Path) -> None:
 FILES = {"a.so": b"library", "manifest.json": b'{"files": {"a.so": {}}}'}
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_writing_goes_where_a_symbolic_link_leads(tmp_path: Path, there: bool) -> None:
+    if there:
+        (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real", target_is_directory=True)
+    for content in (b"1", b"2"):
+        directories.write(tmp_path / "link", FILES | {"a.so": content})
+        assert (tmp_path / "real" / "a.so").read_bytes() == content
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_writing_replaces_an_earlier_build_alone(tmp_path: Path) -> None:
     dist = tmp_path / "dist"
     directories.write(dist, FILES)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import linecache
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -228,3 +231,29 @@ def test_the_number_of_groups_is_given_by_name() -> None:
         lnc.group_norm(IMAGE)
     with pytest.raises(lnc.LncError, match="no multiple of g=4"):
         lnc.group_norm(IMAGE, g=4)
+
+
+def test_gradients_can_be_pickled_and_copied() -> None:
+    x = np.ones((2, 4), np.float32)
+    y, ctx = lnc.layer_norm.forward(x)
+    gradients = lnc.layer_norm.backward(y, ctx)
+    for again in (pickle.loads(pickle.dumps(gradients)), copy.deepcopy(gradients)):
+        assert type(again) is type(gradients)
+        np.testing.assert_array_equal(again.x, gradients.x)
+
+
+@pytest.mark.parametrize("local", ["t4", "t8", "t10", "t12"])
+def test_a_local_variable_may_have_a_name_like_the_compiler_s_own(local: str) -> None:
+    text = f"""
+def norm(x):
+    first = lnc.unstack(x, "c", 3)[0]
+    {local} = lnc.exp(x) * lnc.rsqrt(lnc.mean(lnc.square(x)) + 1.0)
+    return {local}, lnc.sum(first)
+"""
+    namespace: dict[str, Any] = {"lnc": lnc}
+    exec(compile(text, "<names>", "exec"), namespace)
+    linecache.cache["<names>"] = (len(text), None, text.splitlines(keepends=True), "<names>")
+    x = np.linspace(-1, 1, 24).reshape(2, 3, 4)
+    scaled, _ = lnc.norm("n [c d]")(namespace["norm"])(x)
+    expected = np.exp(x) / np.sqrt(np.square(x).mean((1, 2), keepdims=True) + 1.0)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-12)

@@ -10,12 +10,13 @@ from equations import ALL
 from helpers import equation, part, program_of, reductions
 
 import lncompile as lnc
-from lncompile.ir import Program
+from lncompile.ir import Const, Program, Reduce, rewrite
 from lncompile.passes import Pair, run_passes
 from lncompile.passes.collapse import collapse
 from lncompile.passes.gradient import gradient
 from lncompile.passes.moments import moments
 from lncompile.passes.residuals import residuals
+from lncompile.passes.scalars import without_constant_operations
 from lncompile.passes.simplify import simplify
 from lncompile.printer import show
 from lncompile.verify import verify
@@ -40,6 +41,15 @@ def values(program: Program) -> list[str]:
 def simplified(function: Callable[..., Any], **axes: str) -> list[str]:
     """What is left of an equation of x [n d]."""
     return values(simplify(traced(function, **axes)))
+
+
+def test_what_is_known_of_constants_alone_is_computed_however_large() -> None:
+    def function(x: Any) -> Any:
+        spread = lnc.mean(lnc.square(x)) - lnc.mean(x)
+        return lnc.exp((spread + 1e3) * 10.0) * x + lnc.rsqrt(spread)
+
+    program = rewrite(traced(function), lambda node: Const(0.0) if isinstance(node, Reduce) else None)
+    assert values(without_constant_operations(program)) == ["y = inf * x + inf"]
 
 
 class TestGradient:
@@ -315,7 +325,19 @@ class TestResiduals:
             if output.role == "saved":
                 assert output.dims
                 assert set(output.dims) <= pair.forward.batch
-                assert output.dtype == pair.forward.compute
+                assert output.dtype in (pair.forward.compute, "float64")
+
+    def test_what_overflows_where_the_input_does_not_is_saved_as_float64(self) -> None:
+        def dtypes(function: Callable[..., Any]) -> dict[str, str]:
+            pair = pair_of(equation("n [d]")(function))
+            return {output.name: output.dtype for output in pair.forward.outputs if output.role == "saved"}
+
+        assert set(dtypes(lambda x: x * lnc.rsqrt(lnc.mean(lnc.square(x)))).values()) == {"float32"}
+        assert set(dtypes(lambda x: x / lnc.sqrt(lnc.mean(lnc.square(x)))).values()) == {"float64"}
+        assert set(dtypes(lambda x: x * lnc.mean(lnc.square(x))).values()) == {"float64"}
+        assert set(dtypes(lambda x: x * lnc.tanh(lnc.mean(lnc.square(x)))).values()) == {"float32"}
+        assert set(dtypes(lambda x: x / lnc.sum(lnc.exp(x))).values()) == {"float64"}
+        assert set(dtypes(lambda x: x / lnc.sum(lnc.exp(x - lnc.max(x)))).values()) == {"float32"}
 
     @pytest.mark.parametrize("norm", ALL, ids=lambda norm: norm.__name__)
     def test_the_backward_takes_what_the_forward_saves(self, norm: Any) -> None:

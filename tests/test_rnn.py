@@ -236,6 +236,7 @@ def test_bad_arguments() -> None:
         "hidden_size": lambda: LNGRU(3, 4.5),  # type: ignore[arg-type]
         "dtype: expected 'float32' or 'float64'; got 'float16'": lambda: LNGRU(3, 4, dtype="float16"),
         "dtype": lambda: LNGRU(3, 4, dtype="nonsense"),
+        "seed: expected an integer from 0 on; got -1": lambda: LNGRU(3, 4, seed=-1),
     }.items():
         with pytest.raises(lnc.LncError) as caught:
             call()

@@ -27,7 +27,8 @@ def write(directory: Path, files: Mapping[str, bytes]) -> None:
         LncValueError: a file with one of the names is there and is not of an earlier build.
         OSError: the file system refuses; what was there is as it was, or has no manifest.
     """
-    path = os.path.abspath(os.fspath(directory))
+    # Behind a symbolic link, which no directory can take the place of.
+    path = os.path.realpath(os.fspath(directory))
     earlier = _earlier(path, files)
     parent = os.path.dirname(path)
     os.makedirs(parent, exist_ok=True)

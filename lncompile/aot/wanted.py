@@ -16,7 +16,8 @@ from lncompile.errors import LncValueError
 from lncompile.norm import Dispatcher
 from lncompile.specialize import Specialization
 
-#: Words that C or C++ keep for themselves, also as macros of standard headers that programs include.
+#: Words that C or C++ keep for themselves, also as macros of standard headers that programs include, and
+#: types that the library's own header uses.
 KEYWORDS = frozenset(
     (
         *("NULL", "alignas", "alignof", "and", "and_eq", "asm", "auto", "bitand", "bitor", "bool", "break"),
@@ -51,6 +52,7 @@ KEYWORDS = frozenset(
         *("protected", "public", "register", "reinterpret_cast", "requires", "restrict", "return", "short"),
         *("signed", "sizeof", "static", "static_assert", "static_cast", "struct", "switch", "template"),
         *("this", "thread_local", "throw", "true", "try", "typedef", "typeid", "typename", "typeof", "union"),
+        *("int32_t", "int64_t", "uint16_t"),
         *("unsigned", "using", "virtual", "void", "volatile", "wchar_t", "while", "xor", "xor_eq"),
     )
 )

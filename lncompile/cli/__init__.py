@@ -14,6 +14,7 @@ from lncompile.cli.cache import cache
 from lncompile.cli.demo import demo
 from lncompile.cli.doctor import doctor
 from lncompile.cli.explain import explain
+from lncompile.cli.loader import place_in_norms
 from lncompile.cli.output import Failure
 from lncompile.cli.tune import tune
 from lncompile.errors import LncError
@@ -33,6 +34,13 @@ class _Commands(click.Group):
             raise Failure(f"{error.filename}: {what}" if error.filename else what) from error
         except LncError as error:
             raise Failure(str(error)) from error
+        except MemoryError as error:
+            raise Failure(str(error) or "out of memory") from error
+        except Exception as error:
+            place = place_in_norms(error)
+            if place is None:
+                raise
+            raise Failure(f"{place}: {type(error).__name__}: {error}") from error
 
 
 @click.group("lncompile", cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

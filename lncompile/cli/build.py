@@ -70,7 +70,7 @@ _NUMBERS = (
     "--output",
     "directory",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.Directory(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Where to write; files of an earlier build there are replaced.",
 )
@@ -135,8 +135,6 @@ def _wanted(norms: Sequence[str], defaults: Request) -> list[Wanted]:
             except LookupError as error:
                 raise click.BadParameter(str(error.args[0]), param_hint="NORM") from error
             requests.append(replace(defaults, norm=norm, name=norm.__name__))
-    if any(not request.shapes for request in requests):
-        raise click.UsageError("Missing option '--shape'.")
     return [one for request in requests for one in request.wanted()]
 
 

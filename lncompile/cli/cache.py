@@ -64,7 +64,7 @@ def verify(as_json: bool) -> None:
 @click.option(
     "--max-size", callback=options.size_in_bytes, metavar="SIZE", help="Keep at most so much, such as 500MB."
 )
-@click.option("--max-age", type=click.FloatRange(min=0), metavar="DAYS", help="Keep what was used since.")
+@click.option("--max-age", type=options.FiniteRange(min=0), metavar="DAYS", help="Keep what was used since.")
 @json_option
 def prune(max_size: int | None, max_age: float | None, as_json: bool) -> None:
     """Remove what interrupted builds left, and the least recently used entries over the limits."""

@@ -45,7 +45,8 @@ def read_kernels(path: Path, defaults: Request) -> list[Request]:
     found = []
     for name, table in tables.items():
         try:
-            found.append(_request(name, table, path.parent, defaults))
+            request = _request(name, table, path.parent, defaults)
+            found.append(replace(request, source=f"{path}: [{name}]"))
         except click.BadParameter as error:
             raise click.BadParameter(error.message, param_hint=f"{path}: [{name}]") from error
         except LookupError as error:
@@ -69,11 +70,11 @@ def _request(name: str, table: object, directory: Path, defaults: Request) -> Re
         defaults, norm=_norm(norm, directory), name=name, constants={**defaults.constants, **constants}
     )
     if "shape" in table:
-        request = replace(request, shapes=_each(table["shape"], _shape))
+        request = replace(request, shapes=_each("shape", table, _shape))
     if "dtype" in table:
-        request = replace(request, dtypes=_each(table["dtype"], _dtype))
+        request = replace(request, dtypes=_each("dtype", table, _dtype))
     if "target" in table:
-        request = replace(request, targets=_each(table["target"], _target))
+        request = replace(request, targets=_each("target", table, _target))
     return request
 
 
@@ -83,7 +84,10 @@ def _norm(text: str, directory: Path) -> Any:
     return loader.find_norm(f"{directory / place}:{name}" if colon and place.endswith(".py") else text)
 
 
-def _each(value: object, read: Callable[[object], T]) -> tuple[T, ...]:
+def _each(key: str, table: Mapping[str, object], read: Callable[[object], T]) -> tuple[T, ...]:
+    value = table[key]
+    if value == []:
+        raise click.BadParameter(f"{key}: expected one or several; got an empty list")
     return tuple(read(item) for item in value) if isinstance(value, list) else (read(value),)
 
 

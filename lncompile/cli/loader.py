@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -81,11 +82,25 @@ def _from_file(path: Path) -> ModuleType:
     return module
 
 
+def place_in_norms(error: BaseException) -> str | None:
+    """File and line of an equation whose code raised ``error``, of a module loaded here; None for others."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or frames[-1].filename not in _loaded:
+        return None
+    return f"{frames[-1].filename}:{frames[-1].lineno}"
+
+
+#: The files of the modules that norms were asked from.
+_loaded: set[str] = set()
+
+
 def _guarded(place: str, load: Callable[[], ModuleType]) -> ModuleType:
     try:
         # What a script prints while it is imported must not mix with the command's results.
         with redirect_stdout(sys.stderr):
-            return load()
+            module = load()
+        _loaded.add(module.__file__ or "")
+        return module
     except LncError:
         # An equation that is wrong; the error says where.
         raise
@@ -93,7 +108,7 @@ def _guarded(place: str, load: Callable[[], ModuleType]) -> ModuleType:
         if error.name is not None and f"{place}.".startswith(f"{error.name}."):
             raise LookupError(f"there is no module {place}") from None
         raise Failure(f"{place}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Failure(f"{place}: {type(error).__name__}: {error}") from error
 
 

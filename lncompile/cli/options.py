@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import math
+import os
 import re
 from typing import Any
 
@@ -18,7 +20,8 @@ _UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 def shape(ctx: click.Context | None, param: click.Parameter | None, value: str) -> tuple[int, ...]:
     """``4096x1024``: sizes joined by x."""
-    if not re.fullmatch(r"[0-9]+(x[0-9]+)*", value):
+    # No array has a size of more digits.
+    if not re.fullmatch(r"[0-9]{1,19}(x[0-9]{1,19})*", value):
         raise click.BadParameter(f"expected sizes joined by x, such as 4096x1024; got {value!r}", ctx, param)
     return tuple(int(size) for size in value.split("x"))
 
@@ -33,6 +36,10 @@ def dtype(
             raise click.BadParameter(f"expected one of {', '.join(TABLE)}; got {name!r}", ctx, param)
     if "=" not in value:
         return value
+    arguments = [argument for argument, _, _ in named]
+    for argument in arguments:
+        if arguments.count(argument) > 1:
+            raise click.BadParameter(f"expected one dtype for {argument}; got {value!r}", ctx, param)
     return {argument: None if name == "none" else name for argument, _, name in named}
 
 
@@ -81,9 +88,11 @@ def constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
         name, equals, text = value.partition("=")
         if not equals or not name.isidentifier():
             raise click.BadParameter(f"expected name=value, such as eps=1e-6; got {value!r}", ctx, param)
+        if name in found:
+            raise click.BadParameter(f"expected one value of {name}; got {value!r} too", ctx, param)
         try:
             found[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             # A word without its quotes, which the shell took away.
             found[name] = text
     return found
@@ -96,4 +105,28 @@ def size_in_bytes(ctx: click.Context, param: click.Parameter, value: str | None)
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([kmgt]?i?)b?", value.lower())
     if match is None or match[2] not in _UNITS:
         raise click.BadParameter(f"expected a size such as 500MB or 2GiB; got {value!r}", ctx, param)
-    return int(float(match[1]) * _UNITS[match[2]])
+    size = float(match[1]) * _UNITS[match[2]]
+    if math.isinf(size):
+        raise click.BadParameter(f"expected a size of fewer digits; got {value!r}", ctx, param)
+    return int(size)
+
+
+class FiniteRange(click.FloatRange):
+    """Numbers between bounds, and neither infinite nor NaN, which no bound keeps out."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; ``BadParameter`` where it is another."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+class Directory(click.Path):
+    """Directories by name; an empty one, such as a variable of the shell that is not set, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; ``BadParameter`` where it has no name."""
+        if not os.fspath(value):
+            self.fail("expected a directory; got ''", param, ctx)
+        return super().convert(value, param, ctx)

@@ -21,7 +21,10 @@ _OPTIONS = ("shape", "dtype", "target")
 
 @dataclass(frozen=True)
 class Request:
-    """A norm, the name that its kernels are to have, and everything to build it for: each with each."""
+    """A norm, the name that its kernels are to have, and everything to build it for: each with each.
+
+    ``source`` says where the request was read, if not on the command line.
+    """
 
     norm: Any
     name: str
@@ -29,9 +32,27 @@ class Request:
     dtypes: Sequence[Any]
     targets: Sequence[str]
     constants: Mapping[str, Any]
+    source: str = ""
 
     def wanted(self) -> list[Wanted]:
-        """One kernel for each shape and dtype; ``LncError`` where one does not fit the norm."""
+        """One kernel for each shape and dtype.
+
+        Raises:
+            LncError: one does not fit the norm.
+            click.UsageError: the same where it was read from a file, or there is no shape.
+        """
+        if not self.source:
+            return self._wanted()
+        try:
+            return self._wanted()
+        except LncError as error:
+            raise click.BadParameter(str(error), param_hint=self.source) from error
+        except click.UsageError as error:
+            raise click.BadParameter(error.message, param_hint=self.source) from error
+
+    def _wanted(self) -> list[Wanted]:
+        if not self.shapes:
+            raise click.UsageError("Missing option '--shape'.")
         targets = tuple(dict.fromkeys(map(full_name, self.targets)))
         dispatcher = dispatcher_of(self.norm)
         check_names(self.norm, self.constants)

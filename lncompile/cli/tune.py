@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.table import Table
 
 from lncompile import tunings
@@ -66,10 +67,16 @@ def tune(
     what is known by then; the next run goes on from there. NORM is as for `lncompile explain`.
     """
     if show:
-        found = [t for t in _records() if _is_wanted(t, norm, shape)]
+        given = click.get_current_context().get_parameter_source("dtype")
+        of_dtype = dtype if given is ParameterSource.COMMANDLINE else None
+        found = [t for t in _records() if _is_wanted(t, norm, shape, of_dtype)]
         if not found:
             raise Failure("nothing was tuned here; `lncompile tune NORM --shape NxD` does")
-        _print(found, as_json)
+        if as_json:
+            print_json([tuning.to_json() for tuning in found])
+        else:
+            for tuning in found:
+                _print(tuning)
         return
     if norm is None or shape is None:
         raise click.UsageError("expected NORM and --shape, or --show")
@@ -78,8 +85,11 @@ def tune(
         with wrong_usage(constants), report_bar() as report:
             tuning = run(norm, shape, dtype, target=target, any_bits=any_bits, progress=report, **constants)
     except KeyboardInterrupt:
-        raise Failure("interrupted; what is known is kept, and the next run goes on from there") from None
-    _print([tuning], as_json)
+        raise Failure("interrupted; the next run goes on from what the store could keep") from None
+    if as_json:
+        print_json(tuning.to_json())
+    else:
+        _print(tuning)
     if tuning.path is None:
         raise Failure("the store could not keep the result; `lncompile cache info` may say why")
 
@@ -94,20 +104,15 @@ def _records() -> Iterator[Tuning]:
                 yield tuning
 
 
-def _is_wanted(tuning: Tuning, norm: Any, shape: tuple[int, ...] | None) -> bool:
-    return (norm is None or tuning.norm == norm.__name__) and shape in (None, tuning.shape)
+def _is_wanted(tuning: Tuning, norm: Any, shape: tuple[int, ...] | None, dtype: Any) -> bool:
+    if isinstance(dtype, dict):
+        same = dtype.items() <= tuning.dtypes.items()
+    else:
+        same = dtype is None or set(tuning.dtypes.values()) == {dtype}
+    return same and (norm is None or tuning.norm == norm.__name__) and shape in (None, tuning.shape)
 
 
-def _print(found: Sequence[Tuning], as_json: bool) -> None:
-    if as_json:
-        values = [tuning.to_json() for tuning in found]
-        print_json(values if len(values) > 1 else values[0])
-        return
-    for tuning in found:
-        _print_one(tuning)
-
-
-def _print_one(tuning: Tuning) -> None:
+def _print(tuning: Tuning) -> None:
     out = console()
     shape = "x".join(map(str, tuning.shape))
     dtypes = ", ".join(f"{name} {dtype}" for name, dtype in tuning.dtypes.items())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lncompile.emit.context import Context
 from lncompile.emit.loops import Left, Row, over_features, prefetched
 from lncompile.emit.nest import as_python, product
+from lncompile.emit.outputs import if_given
 from lncompile.emit.streaming import Streaming
 from lncompile.emit.sums import Sums, neutral
 from lncompile.emit.templates import fill
@@ -51,7 +52,7 @@ class Elements:
         for out in self.context.element_outputs:
             if nest.is_tiled(out):
                 line = f"store_rows({out.name}, {nest.tile(out)}, {nest.row_pointer(out)})"
-                lines += ["if keep:", f"    {line}"] if out.role == "saved" else [line]
+                lines += if_given(out, line)
         return lines
 
     def lines(self, row: Row) -> list[str]:
@@ -86,11 +87,7 @@ class Elements:
         values = [self.context.contribution(out) for out in self.context.element_outputs]
         lines: list[str] = []
         if stream:
-            read = [
-                node
-                for node in row.scope.vectors_for(values)
-                if isinstance(node, Input) and set(node.dims) == set(self.context.loops.domain)
-            ]
+            read = [node for node in row.scope.vectors_for(values) if isinstance(node, Input)]
             lines += self.streaming.next_row(row, read)
         lines += row.vectors(values, row.width, left)
         for out in self.context.element_outputs:
@@ -166,4 +163,4 @@ class Elements:
             pointer = self.context.nest.step_pointer(out)
             return [f"stream({pointer}, i, {text}, {self.context.schedule.stream_bytes})"]
         line = self.context.stored(row, out, text, left)
-        return ["if keep:", f"    {line}"] if out.role == "saved" else [line]
+        return if_given(out, line)

@@ -17,12 +17,11 @@ from lncompile.passes import Pair
 RESERVED = frozenset(
     (
         *standins.__all__,
-        *("begin", "end", "unit", "row", "rows", "block", "tile", "i", "count"),
+        *("begin", "end", "unit", "row", "rows", "block", "blocks", "block_rows", "tile", "i", "count"),
         *(
             "ordinary",
             "ordinary_memory",
             "ordinary_in_common",
-            "keep",
             "large",
             "streamed",
             "start",

@@ -56,12 +56,26 @@ class AxisNames:
         if axis.parts:
             return product(self.size(part) for part in axis.parts)
         assert axis.of is not None, f"nothing tells the size of {axis.name}"
-        return stretches(self.size(axis.of), axis.per)
+        return stretches(self.size(axis.of), self.stretch(axis.of, axis.per, axis.most))
+
+    def stretch(self, of: Axis, per: int, most: int) -> str:
+        """How many positions stretches of ``per`` to ``most`` have, as a C expression.
+
+        They grow with the number of positions, in multiples of ``per``. From 8 to 64: 64 positions make 8
+        stretches of 8, 256 make 16 of 16, 1024 make 26 of 40, 4096 make 74 of 56. So threads have work where
+        positions are few, and there is little to add up where they are many.
+        """
+        if of.size is not None or most <= per:
+            return str(per)
+        size = self.size(of)
+        return f"{per} * ({product([size, str(most // per)])} / ({size} + 1024) + 1)"
 
 
-def stretches(size: str, per: int) -> str:
+def stretches(size: str, per: str) -> str:
     """The number of stretches of ``per`` positions that cover ``size``, as a C expression."""
-    return size if per == 1 else f"({size} + {per - 1}) / {per}"
+    if per.isdigit():
+        return size if per == "1" else f"({size} + {int(per) - 1}) / {per}"
+    return f"({size} + {per} - 1) / {_operand(per)}"
 
 
 def identifier(name: str) -> str:
@@ -128,6 +142,8 @@ class Nest:
     def words(self) -> set[str]:
         """The variables for indices, sizes and lengths."""
         indices = {self.index(name) for name in self.loops.domain} | {index for index, _ in self.counts}
+        indices |= {self._block_length} if self.stage.block_axis else set()
+        indices |= {f"{self.index(name)}_rows" for name in self._counted}
         return indices | {self.length(name) for name in self.loops.inside} | set(self.names.sizes)
 
     def whole(self, dims: tuple[AnyDim, ...]) -> tuple[AnyDim, ...]:
@@ -167,7 +183,19 @@ class Nest:
 
     def length(self, name: str) -> str:
         """The number of positions along an axis that a unit runs over: a number or a variable."""
-        return self.size(name) if self.stretch_of(name) is None else f"{identifier(name)}_length"
+        if self.stretch_of(name) is not None:
+            return f"{identifier(name)}_length"
+        return f"{self.index(name)}s" if name in self._counted else self.size(name)
+
+    @cached_property
+    def _counted(self) -> dict[str, tuple[str, str]]:
+        """The axes that a unit runs over and that count stretches which grow: positions, and those of one."""
+        counted = {
+            name: (self.names.size(axis.of), self.names.stretch(axis.of, axis.per, axis.most))
+            for name, axis in self.axes.items()
+            if axis.of is not None and name in self.loops.inside
+        }
+        return {name: (size, length) for name, (size, length) in counted.items() if not length.isdigit()}
 
     def lengths(self, *, of_rows: bool) -> list[str]:
         """Lines that give the lengths of stretches that a unit has one of, or that each of its rows has."""
@@ -189,11 +217,11 @@ class Nest:
         counted = []
         for name in self.loops.units:
             if name == block:
-                counted.append((self.block_index, stretches(self.size(name), self.loops.block)))
+                counted.append((self.block_index, self._blocks))
                 break
             counted.append((self.index(name), self.size(name)))
         if self.loops.across and self.loops.vector:
-            counted.append(("tile", stretches(self.size(self.loops.vector), self.loops.lanes)))
+            counted.append(("tile", stretches(self.size(self.loops.vector), str(self.loops.lanes))))
         return counted
 
     @property
@@ -208,14 +236,45 @@ class Nest:
         return self.loops.units[self.loops.units.index(block) + 1 :] if block else ()
 
     @property
+    def _blocks(self) -> str:
+        """The number of blocks, as a C expression."""
+        return stretches(self.size(self.stage.block_axis or ""), self._block_rows)
+
+    @property
+    def _block_rows(self) -> str:
+        """The number of rows of a block, as a C expression."""
+        block = self.axes[self.stage.block_axis or ""]
+        return self.names.stretch(block, self.loops.block, self.loops.most_block)
+
+    @property
+    def _block_length(self) -> str:
+        """The number of rows of a block: a number or a variable."""
+        return self._block_rows if self._block_rows.isdigit() else f"{self.block_index}_rows"
+
+    def counted(self) -> list[str]:
+        """Lines that give the numbers of blocks, and of rows of one, that a call tells."""
+        lines = []
+        if self.stage.block_axis and not self._block_rows.isdigit():
+            lines.append(f"{self._block_length} = {as_python(self._block_rows)}")
+        for name, (size, length) in self._counted.items():
+            variable = f"{self.index(name)}_rows"
+            lines.append(f"{variable} = {as_python(length)}")
+            lines.append(f"{self.length(name)} = {as_python(stretches(size, variable))}")
+        return lines
+
+    @property
+    def rows_of_block(self) -> tuple[str, str]:
+        """The first of the rows of a block, and where they end."""
+        first = f"{self.block_index} * {self._block_length}"
+        rows = as_python(self.size(self.stage.block_axis or ""))
+        return first, f"min({first} + {self._block_length}, {rows})"
+
+    @property
     def rows_in_common(self) -> tuple[str, str]:
         """The first of the rows that one loop goes over, and where they end."""
         if not self.stage.block_axis:
             return "begin", "end"
-        if self.within:
-            return "0", as_python(self.size(self.within[-1]))
-        first = f"{self.block_index} * {self.loops.block}"
-        return first, f"min({first} + {self.loops.block}, {as_python(self.size(self.stage.block_axis))})"
+        return ("0", as_python(self.size(self.within[-1]))) if self.within else self.rows_of_block
 
     @property
     def row_counter(self) -> str:
@@ -257,7 +316,7 @@ class Nest:
         if self.loops.across:
             sizes.append(str(self.loops.lanes))
         if self.stage.block_axis:
-            sizes.append(str(self.loops.block))
+            sizes.append(self._block_rows)
             sizes += [self.size(name) for name in self.within]
         return product(sizes)
 

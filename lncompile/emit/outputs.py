@@ -44,3 +44,8 @@ class StageOutputs:
         """What an element or a row contributes to an output."""
         value = out.value
         return value.operand if isinstance(value, Reduce) and self.is_partial(value) else value
+
+
+def if_given(out: Output, line: str) -> list[str]:
+    """``line``, which writes to an output: only where a caller wants it if it is one that backward reads."""
+    return [f"if is_given({out.name}):", f"    {line}"] if out.role == "saved" else [line]

@@ -14,6 +14,7 @@ from lncompile.emit.context import Context
 from lncompile.emit.elements import Elements
 from lncompile.emit.loops import Row, looped, stored
 from lncompile.emit.nest import as_python
+from lncompile.emit.outputs import if_given
 from lncompile.emit.remembered import MOST_BYTES, remembered
 from lncompile.emit.scope import Width
 from lncompile.emit.statistics import levels_of, statistics
@@ -66,10 +67,8 @@ class StageKernel:
         before[:0] = [
             *self.context.nest.part_pointers(),
             *(f"{name} = {made[name]}" for name in sorted(made)),
+            *self.context.nest.counted(),
         ]
-        saved = [out for out in self.context.program.outputs if out.role == "saved"]
-        if saved:
-            before.append(f"keep = is_given({saved[0].name})")
         if self.streaming.tiles_ahead:
             before.append(self.streaming.large())
         last: list[str] = []
@@ -152,14 +151,10 @@ class StageKernel:
         ]
         if self.context.loops.group > 1 or (together and not self.context.nest.within):
             return [*opened, *row]
+        first, last = self.context.nest.rows_of_block
+        index = self.context.nest.index(block)
         return fill(
-            "cpu/units.py",
-            "rows_of_block",
-            {"open": opened, "row": row},
-            BLOCK=self.context.nest.block_index,
-            PER=self.context.loops.block,
-            ROW=self.context.nest.index(block),
-            ROWS=as_python(self.context.nest.size(block)),
+            "cpu/units.py", "rows_of_block", {"open": opened, "row": row}, ROW=index, FIRST=first, LAST=last
         )
 
     def _row(self, fast: Row, nodes: list[Node]) -> list[str]:
@@ -272,7 +267,6 @@ class StageKernel:
     def _results(self, row: Row) -> list[str]:
         """Row-sized outputs, and what a row contributes to sums over rows."""
         lines: list[str] = []
-        kept: list[str] = []
         row = replace(row, width=Width("float64", row.width.lanes))
         for out in self.context.row_outputs:
             offset = self.context.nest.offset(out, self.context.nest.unit_axes(out))
@@ -283,7 +277,5 @@ class StageKernel:
                 line = stored(pointer, stride, row.repeated(value), row.rest, row.width.lanes)
             else:
                 line = f"write({out.name}, {offset}, {row.scope.row_operand(value)})"
-            (kept if out.role == "saved" else lines).append(line)
-        if kept:
-            lines += ["if keep:", *("    " + line for line in kept)]
+            lines += if_given(out, line)
         return lines

@@ -2,7 +2,7 @@
 
 A vector is a one-dimensional array of its lanes, a row-sized value a float64, a pointer an array and an
 offset.
-``lncompile/backends/cpu/intrinsics.py`` gives the same names to compiled kernels.
+``lncompile/backends/cpu/frontend.py`` gives compiled kernels the same names.
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ class Loops:
     """How a stage's kernel goes over its axes.
 
     ``domain`` are all of them in memory order, ``inside`` those that a unit of work runs over. ``vector`` is
-    the axis in the lanes, ``lanes`` of it at a time; ``block`` rows make one partial sum. Vectors at the same
-    place of ``group`` rows are computed one after another, so that what these rows share stays in registers.
-    Of ``together`` rows the row-sized values are computed at once, side by side.
+    the axis in the lanes, ``lanes`` of it at a time; ``block`` rows make one partial sum, or up to
+    ``most_block``, the more rows a call has. Vectors at the same place of ``group`` rows are computed one
+    after another, so that what these rows share stays in registers. Of ``together`` rows the row-sized values
+    are computed at once, side by side.
     """
 
     domain: tuple[str, ...]
@@ -24,6 +25,7 @@ class Loops:
     block: int
     group: int = 1
     together: int = 1
+    most_block: int = 0
 
     @property
     def units(self) -> tuple[str, ...]:

@@ -5,7 +5,9 @@
 
 A value that has been reduced over features and still varies over batch axes is one number a row: it is saved.
 Element-sized values are computed again from the inputs, which costs arithmetic that the memory traffic hides;
-values without batch axes are computed again because that is cheaper than passing them on.
+values without batch axes are computed again because that is cheaper than passing them on. Maxima that the
+backward looks for among its elements are taken again among these (``maxima.py``). What may overflow where
+the inputs do not, as a variance does, is saved as float64 (``powers.py``).
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lncompile.ir import Input, Node, Output, Program, Reduce, depending_on, operands, rebuilt
+from lncompile.passes.maxima import told_by_comparisons
+from lncompile.passes.powers import fitting
 from lncompile.printer import names_of
 
 
@@ -23,7 +27,11 @@ def residuals(joint: Program) -> tuple[Program, Program]:
     reduced = depending_on(order, lambda node: isinstance(node, Reduce))
     saved = _frontier(joint, from_cotangent, reduced)
     names = names_of(joint, frozenset({"row", "rows"}))
-    stand_ins = {node: _saved_input(node, names[node], joint) for node in saved}
+    fits = fitting(joint)
+    stand_ins = {
+        node: _saved_input(node, names[node], joint, joint.compute if node in fits else "float64")
+        for node in saved
+    }
 
     gradients = tuple(output for output in joint.outputs if output.role == "gradient")
     forward = replace(
@@ -45,6 +53,7 @@ def _frontier(joint: Program, from_cotangent: set[Node], reduced: set[Node]) -> 
     """The row-sized values at which the walk from the gradients to the inputs stops, in program order."""
     found: set[Node] = set()
     seen: set[Node] = set()
+    taken_again = told_by_comparisons(joint)
     stack = [output.value for output in joint.outputs if output.role == "gradient"]
     while stack:
         node = stack.pop()
@@ -52,14 +61,15 @@ def _frontier(joint: Program, from_cotangent: set[Node], reduced: set[Node]) -> 
             continue
         seen.add(node)
         row_sized = bool(node.axes) and node.axes <= joint.batch
-        if row_sized and node.kind == "real" and node in reduced and node not in from_cotangent:
+        known = node in reduced and node not in from_cotangent and node not in taken_again
+        if row_sized and node.kind == "real" and known:
             found.add(node)
         else:
             stack.extend(operands(node))
-    return _fewest(joint, found)
+    return _fewest(joint, found, taken_again)
 
 
-def _fewest(joint: Program, found: set[Node]) -> list[Node]:
+def _fewest(joint: Program, found: set[Node], taken_again: set[Node]) -> list[Node]:
     """``found``, or the reductions that give it where those are fewer: the variance for 1/std and std."""
     reductions: set[Node] = set()
     stack = list(found)
@@ -70,7 +80,8 @@ def _fewest(joint: Program, found: set[Node]) -> list[Node]:
         else:
             stack.extend(operands(node))
     direct = {node for node in found if not _follows_from(node, found)}
-    saved = reductions if len(reductions) < len(direct) else direct
+    fewer = len(reductions) < len(direct) and reductions.isdisjoint(taken_again)
+    saved = reductions if fewer else direct
     return [node for node in joint.nodes if node in saved]
 
 
@@ -81,9 +92,8 @@ def _follows_from(node: Node, found: set[Node]) -> bool:
     return all(operand in found or _follows_from(operand, found) for operand in operands(node))
 
 
-def _saved_input(node: Node, name: str, joint: Program) -> Input:
+def _saved_input(node: Node, name: str, joint: Program, dtype: str) -> Input:
     dims = joint.ordered(node.axes)
-    taken = {n.name for n in joint.inputs} | {output.name for output in joint.outputs}
-    while name in taken:
+    while name in joint.names:
         name += "_saved"
-    return Input(name, dims, joint.compute, "saved")
+    return Input(name, dims, dtype, "saved")

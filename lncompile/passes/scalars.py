@@ -8,23 +8,24 @@ No rule drops a value that may be NaN or infinite: x * 0.0 stays.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from lncompile.dtypes import TABLE
 from lncompile.interpret import BINARY, UNARY
-from lncompile.ir import Binary, Const, Node, Select, Unary
+from lncompile.ir import Binary, Cast, Const, Node, Program, Select, Unary, rewrite
 
 
 def simplify_scalar(node: Node) -> Node | None:
     """What replaces ``node``, whose operands are simplified already; None where no rule applies."""
+    known = _known(node)
+    if isinstance(known, Const) and not isinstance(node, Select):
+        # A fold that overflows or is invalid stays as it was written: the kernel then computes it.
+        return known if math.isfinite(known.value) else None
+    if known is not None:
+        return known
     match node:
-        case Unary(op, Const(value)):
-            return _folded(UNARY[op], value)
-        case Binary(op, Const(left), Const(right)):
-            return _folded(BINARY[op], left, right)
-        case Select(Const(value), chosen, other):
-            return chosen if value else other
         case Select(_, chosen, other) if chosen is other:
             return chosen
         case Unary("neg", Unary("neg", value)):
@@ -45,14 +46,34 @@ def simplify_scalar(node: Node) -> Node | None:
     return None
 
 
-def _folded(operation: Callable[..., object], *values: float) -> Node | None:
-    # A fold that overflows or is invalid stays as it was written: the kernel then computes it.
+def without_constant_operations(program: Program) -> Program:
+    """``program`` with what is known of constants alone computed, infinite or NaN though it may be.
+
+    rsqrt(0.0 + 1e-05)  -->  316.2          exp(1000.0)  -->  inf
+
+    A last pass: the other rules take constants for finite numbers.
+    """
+
+    return rewrite(program, _known)
+
+
+def _known(node: Node) -> Node | None:
+    """What an operation on constants alone gives, and a choice by one of them."""
     with np.errstate(all="ignore"):
-        value = operation(*(np.float64(value) for value in values))
-    if isinstance(value, np.bool_):
-        return Const(bool(value))
-    number = float(value)  # type: ignore[arg-type]
-    return Const(number) if math.isfinite(number) else None
+        match node:
+            case Unary(op, Const(value)):
+                return _constant(UNARY[op](np.float64(value)))
+            case Binary(op, Const(left), Const(right)):
+                return _constant(BINARY[op](np.float64(left), np.float64(right)))
+            case Select(Const(value), chosen, other):
+                return chosen if value else other
+            case Cast(Const(value), dtype):
+                return _constant(TABLE[dtype].numpy.type(value))
+    return None
+
+
+def _constant(value: Any) -> Const:
+    return Const(bool(value) if isinstance(value, np.bool_) else float(value))
 
 
 def _sum(op: str, a: Node, b: Node) -> Node | None:

@@ -32,7 +32,7 @@ from lncompile.ir import (
 )
 from lncompile.passes.loops import Loops
 from lncompile.passes.stretches import unchunked
-from lncompile.passes.workspaces import Workspaces
+from lncompile.passes.workspaces import Workspaces, as_it_was, as_number
 from lncompile.printer import names_of
 
 
@@ -101,16 +101,16 @@ def apart(
     A result is repeated along dimensions that it does not vary over, for the values that do vary over them.
     """
     names = names_of(program)
-    taken |= {array.name for array in program.arrays}
+    taken |= program.names
     outputs: list[Output] = []
     for node, dims in results.items():
         name = f"{names[node]}_kept"
         while name in taken:
             name += "_"
         taken |= {name}
-        outputs.append(Output(name, node, dims, "float64", "workspace"))
+        outputs.append(Output(name, as_number(node), dims, "float64", "workspace"))
     inputs = [Input(out.name, out.dims, out.dtype, "workspace") for out in outputs]
-    replaced = dict(zip(results, inputs, strict=True))
+    replaced = {node: as_it_was(node, stored) for node, stored in zip(results, inputs, strict=True)}
     mapped: dict[Node, Node] = {}
 
     def for_axes(value: Node, axes: Axes) -> Node:

@@ -51,10 +51,14 @@ def _whole(program: Program, chunk: str, name: str) -> Program:
     return with_dims(program, dims, lambda old: old - {chunk} if name in old else old)
 
 
-def counting(axis: Axis, per: int, program: Program) -> Axis:
-    """A new axis that counts stretches of ``per`` positions of ``axis``, or, for 0, of what a launch says."""
+def counting(axis: Axis, per: int, program: Program, most: int = 0) -> Axis:
+    """A new axis that counts stretches of ``per`` positions of ``axis``, or, for 0, of what a launch says.
+
+    Where a call tells how many positions there are, stretches of fewer than ``most`` grow with their number.
+    """
     taken = {other.name for other in program.axes}
     name = f"{axis.name.replace('*', '_')}_blocks"
     while name in taken:
         name += "_"
-    return Axis(name, False, None if axis.size is None or not per else -(-axis.size // per), of=axis, per=per)
+    size = None if axis.size is None or not per else -(-axis.size // per)
+    return Axis(name, False, size, of=axis, per=per, most=most if axis.size is None else 0)

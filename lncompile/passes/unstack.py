@@ -53,7 +53,7 @@ class _Unstacked:
     def __init__(self, program: Program, axes: frozenset[str]) -> None:
         self._axes = axes
         self._sizes = {axis.name: axis.size or 0 for axis in program.axes if axis.name in axes}
-        self._taken = {array.name for array in program.arrays}
+        self._taken = set(program.names)
         self._made: dict[tuple[Node, tuple[tuple[str, int], ...]], Node] = {}
         inputs = tuple(part for node in program.inputs for part in self._parts(node))
         for node in program.nodes:

@@ -9,10 +9,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lncompile.ir import Axis, Input, Node, Output, Program, Reduce
+from lncompile.ir import Axis, Binary, Const, Input, Node, Output, Program, Reduce, Select
 from lncompile.passes.loops import Loops
 from lncompile.passes.stretches import counting
 from lncompile.printer import names_of
+
+
+def as_number(value: Node) -> Node:
+    """What a workspace has of a value: of a truth value 1.0 or 0.0."""
+    return value if value.kind == "real" else Select(value, Const(1.0), Const(0.0))
+
+
+def as_it_was(value: Node, stored: Node) -> Node:
+    """``value`` from what a workspace has of it."""
+    return stored if value.kind == "real" else Binary("ne", stored, Const(0.0))
 
 
 class Workspaces:
@@ -28,12 +38,14 @@ class Workspaces:
         self._loops = loops
         self._compute = compute
         self._names = names_of(program)
-        self._taken = {array.name for array in program.arrays} | taken
+        self._taken = set(program.names | taken)
         self._block_axis = block_axis
 
     def row_sized(self, node: Node) -> Node:
         """Kept as it is, one number a row."""
-        return self._workspace(node, f"{self._names[node]}_kept", node, self._loops.row_axes, "float64")
+        name = f"{self._names[node]}_kept"
+        stored = self._workspace(as_number(node), name, node, self._loops.row_axes, "float64")
+        return as_it_was(node, stored)
 
     def partial(self, node: Reduce) -> Node:
         """The reduction as one of what units leave of it."""
@@ -61,7 +73,7 @@ class Workspaces:
             dims = (*units, *(axis for axis in inside if axis in kept), *across)
             return self._workspace(node, name, node.operand, dims, self._compute)
         at = units.index(self._block_axis)
-        blocks = self._count(self._block_axis, loops.block)
+        blocks = self._count(self._block_axis, loops.block, loops.most_block)
         within = (axis for axis in (*units[at + 1 :], *inside) if axis in kept)
         dims = (*units[:at], blocks, *within, *across)
         return self._workspace(node, name, node.operand, dims, self._compute, (blocks,))
@@ -103,11 +115,11 @@ class Workspaces:
                 arranged += [counts[name], name] if name in counts else [name]
         return tuple(arranged)
 
-    def _count(self, name: str, per: int) -> str:
-        """The name of the axis that counts stretches of ``per``."""
+    def _count(self, name: str, per: int, most: int = 0) -> str:
+        """The name of the axis that counts stretches of ``per``, or of up to ``most``."""
         for axis in self.counted:
             if axis.of is not None and axis.of.name == name:
                 return axis.name
         of = next(axis for axis in self._program.axes if axis.name == name)
-        self.counted.append(counting(of, per, self._program))
+        self.counted.append(counting(of, per, self._program, most))
         return self.counted[-1].name

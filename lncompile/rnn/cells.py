@@ -18,7 +18,7 @@ import numpy as np
 from lncompile.errors import LncTypeError, LncValueError
 from lncompile.kernel import access_to
 from lncompile.rnn import equations
-from lncompile.rnn.checks import Array, checked, checked_size, described, library_of
+from lncompile.rnn.checks import Array, checked, checked_integer, described, library_of
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,21 @@ class Cell:
         dtype: ``"float32"`` or ``"float64"``, of all arrays.
 
     Raises:
-        LncError: a size is no positive integer, or the dtype another one.
+        LncError: a size is no positive integer, the seed a negative one, or the dtype another one.
     """
 
     structure: ClassVar[Structure]
 
     def __init__(self, input_size: int, hidden_size: int, seed: int = 0, dtype: str = "float32") -> None:
-        self.input_size = checked_size("input_size", input_size)
-        self.hidden_size = checked_size("hidden_size", hidden_size)
+        self.input_size = checked_integer("input_size", input_size, 1)
+        self.hidden_size = checked_integer("hidden_size", hidden_size, 1)
         try:
             self.dtype = np.dtype(dtype)
         except TypeError:
             raise LncTypeError(f"dtype: expected 'float32' or 'float64'; got {dtype!r}") from None
         if self.dtype.name not in ("float32", "float64"):
             raise LncTypeError(f"dtype: expected 'float32' or 'float64'; got {self.dtype.name!r}")
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(checked_integer("seed", seed, 0))
         bound = self.hidden_size**-0.5
         #: The parameters by name; writing into the arrays changes the cell. To run on a GPU, they have to be
         #: CuPy's: ``cell.params = {name: cupy.asarray(array) for name, array in cell.params.items()}``.

@@ -40,13 +40,13 @@ def checked(
     return array
 
 
-def checked_size(name: str, size: object) -> int:
-    """``size``, if it is a positive integer."""
-    if isinstance(size, bool) or not isinstance(size, int | np.integer):
-        raise LncTypeError(f"{name}: expected a positive integer; got {described(size)}")
-    if size < 1:
-        raise LncValueError(f"{name}: expected a positive integer; got {size}")
-    return int(size)
+def checked_integer(name: str, number: object, least: int) -> int:
+    """``number``, if it is an integer and not below ``least``."""
+    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+        raise LncTypeError(f"{name}: expected an integer from {least} on; got {described(number)}")
+    if number < least:
+        raise LncValueError(f"{name}: expected an integer from {least} on; got {number}")
+    return int(number)
 
 
 def described(value: object) -> str:

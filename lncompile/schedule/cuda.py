@@ -58,6 +58,7 @@ class Schedule:
     column_rows = 0
     column_block_rows = 0
     block_rows = 0
+    most_block_rows = 0
     #: Rows side by side are several teams of a warp; a team has one row at a time.
     short_row = 0
     short_summing_row = 0

@@ -26,8 +26,10 @@ from lncompile.ir import (
 )
 from lncompile.passes.collapse import collapse
 from lncompile.passes.loops import Loops
+from lncompile.passes.maxima import comparisons
 from lncompile.passes.offsets import offsets
 from lncompile.passes.ones import without_ones
+from lncompile.passes.scalars import without_constant_operations
 from lncompile.passes.stages import Stage, apart, cut, ready, takes_long
 from lncompile.passes.stretches import chunked
 from lncompile.schedule.cpu import fitting
@@ -61,6 +63,8 @@ class Limits(Protocol):
     @property
     def block_rows(self) -> int: ...
     @property
+    def most_block_rows(self) -> int: ...
+    @property
     def unit_elements(self) -> int: ...
     @property
     def chunk_elements(self) -> int: ...
@@ -70,16 +74,19 @@ def plan(program: Program, schedule: Limits, taken: frozenset[str] = frozenset()
     """The stages of ``program``; no workspace has one of the names that are ``taken``."""
     stages: list[Stage] = []
     # Names of all arrays of the phase, and of the workspaces of the stages so far.
-    taken |= {array.name for array in program.arrays}
+    taken |= program.names
     # Which axes are features is told by the reductions; as loops, all axes are alike.
     axes = tuple(replace(axis, feature=False) for axis in program.axes)
-    program = without_ones(replace(program, axes=axes))
+    # Of one position the variance is a constant.
+    program = without_constant_operations(without_ones(replace(program, axes=axes)))
     together = glued(program, schedule.shortest_vector)
     while program.outputs:
         program = collapse(_pruned(program))
-        if together:
+        # First, as the others change what is compared: computed once, it is read by both sides.
+        results = {value: program.ordered(value.axes) for _, value, _ in comparisons(program)}
+        if not results and together:
             program = channels_first(program, *together)
-        results = for_each_channel(program, *together) if together else {}
+            results = for_each_channel(program, *together)
         if not results and not ready(program):
             results = _slow(program)
         if results:
@@ -106,10 +113,10 @@ def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]
     across = vector not in over
     lanes = fitting(schedule.column_lanes, _size(vector, program)) if across else 0
     inside, chunk, per = _stretch(domain, over, lanes, program, schedule)
-    block_rows, group = schedule.block_rows, 1
+    block_rows, most, group = schedule.block_rows, schedule.most_block_rows, 1
     if across and not _counts(over, program) and _count(over, program) > schedule.column_rows:
         inside, chunk, lanes, block_rows = frozenset({vector}), None, 0, schedule.column_block_rows
-        group = schedule.column_group
+        most, group = 0, schedule.column_group
     whole = inside == over and chunk is None
     # Float32 needs a pivot near the mean, and so to see the same elements again before the next ones. Offsets
     # from what an earlier stage kept have another.
@@ -127,7 +134,7 @@ def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]
     if chunk is not None:
         program, domain = _in_stretches(program, domain, chunk, per)
     together = schedule.row_lanes if short and not across else 1
-    return program, Loops(domain, inside, vector, lanes, block_rows, group, together), wide
+    return program, Loops(domain, inside, vector, lanes, block_rows, group, together, most), wide
 
 
 def _lanes_axis(domain: tuple[str, ...], over: Axes, program: Program, schedule: Limits) -> str:

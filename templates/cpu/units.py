@@ -17,9 +17,9 @@ def only_unit(begin, end):
     hole("last")
 
 
-def rows_of_block(BLOCK, PER, ROW, ROWS):
+def rows_of_block(ROW, FIRST, LAST):
     hole("open")
-    for ROW in range(BLOCK * PER, min(BLOCK * PER + PER, ROWS)):
+    for ROW in range(FIRST, LAST):
         hole("row")
 
 

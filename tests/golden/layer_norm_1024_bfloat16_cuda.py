@@ -47,7 +47,6 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows):
     share_float64(6)
     team = 0
     member = thread_index()
-    keep_saved = is_given(mu_high)
     unit = block_index() * 1 + team
     if unit < rows:
         row = unit
@@ -129,10 +128,13 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows):
             # y_i = t3 * rstd_value + bias
             y_i1 = fma(t3_i1, rstd_value, bias_i1)
             store(y_row, i_1, y_i1)
-            if member == 0 and keep_saved:
-                store(mu_high, row, f32x(mu_high_value, 1))
-                store(mu_low, row, f32x(mu_low_value, 1))
-                store(rstd, row, f32x(rstd_value, 1))
+            if member == 0:
+                if is_given(mu_high):
+                    store(mu_high, row, f32x(mu_high_value, 1))
+                if is_given(mu_low):
+                    store(mu_low, row, f32x(mu_low_value, 1))
+                if is_given(rstd):
+                    store(rstd, row, f32x(rstd_value, 1))
         if not ordinary:
             # moments of x
             x_i = as_float32(load_once(x_row, 0, 8))
@@ -232,10 +234,13 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows):
                 weight_i1 = pushed(weight_i1, first(weight_i1))
                 bias_i1 = pushed(bias_i1, first(bias_i1))
             store(y_row, i_1, y_out)
-            if member == 0 and keep_saved:
-                store(mu_high, row, f64x(mu_high_value_wide, 1))
-                store(mu_low, row, f64x(mu_low_value_wide, 1))
-                store(rstd, row, f64x(rstd_value_wide, 1))
+            if member == 0:
+                if is_given(mu_high):
+                    store(mu_high, row, f64x(mu_high_value_wide, 1))
+                if is_given(mu_low):
+                    store(mu_low, row, f64x(mu_low_value_wide, 1))
+                if is_given(rstd):
+                    store(rstd, row, f64x(rstd_value_wide, 1))
 
 
 def lnc_layer_norm_backward(

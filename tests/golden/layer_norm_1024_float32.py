@@ -33,7 +33,6 @@ from lncompile.emit.standins import (
 
 
 def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begin, end):
-    keep = is_given(mu_high)
     streamed = rows >= 3072
     for row in range(begin, end):
         x_row = advance(x, row * 1024)
@@ -188,9 +187,11 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                 # y_i = t3 * rstd_value + bias
                 y_wide = fma(t3_wide, rstd_value, bias_wide)
                 store(y_row, i, y_wide)
-        if keep:
+        if is_given(mu_high):
             write(mu_high, row, mu_high_value)
+        if is_given(mu_low):
             write(mu_low, row, mu_low_value)
+        if is_given(rstd):
             write(rstd, row, rstd_value)
     if streamed:
         fence()

@@ -30,7 +30,6 @@ from lncompile.emit.standins import (
 
 
 def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begin, end):
-    keep = is_given(mu_high)
     large = rows >= 120989
     for tile in range(begin, end):
         i = tile * 16
@@ -153,9 +152,11 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
             mu_high_value = where(ordinary, mu_high_value_first, mu_high_value)
             mu_low_value = where(ordinary, mu_low_value_first, mu_low_value)
             rstd_value = where(ordinary, rstd_value_first, rstd_value)
-        if keep:
+        if is_given(mu_high):
             store_partial(mu_high, i, count, mu_high_value)
+        if is_given(mu_low):
             store_partial(mu_low, i, count, mu_low_value)
+        if is_given(rstd):
             store_partial(rstd, i, count, rstd_value)
     return 0
 

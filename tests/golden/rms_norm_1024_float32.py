@@ -31,7 +31,6 @@ from lncompile.emit.standins import (
 
 
 def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
-    keep = is_given(rstd)
     streamed = rows >= 3072
     for row in range(begin, end):
         x_row = advance(x, row * 1024)
@@ -118,7 +117,7 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
                 # y_i = t1 * rstd_value
                 y_wide = t1_wide * rstd_value
                 store(y_row, i, y_wide)
-        if keep:
+        if is_given(rstd):
             write(rstd, row, rstd_value)
     if streamed:
         fence()

@@ -26,7 +26,6 @@ from lncompile.emit.standins import (
 
 
 def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
-    keep = is_given(rstd)
     large = rows >= 120989
     for tile in range(begin, end):
         i = tile * 16
@@ -59,7 +58,7 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
             y_i = t1 * rstd_value
             store(y_at, 0, y_i)
         store_rows(y, i * 13, count, 13, 16, y_tile)
-        if keep:
+        if is_given(rstd):
             store_partial(rstd, i, count, rstd_value)
     return 0
 

@@ -41,7 +41,6 @@ from lncompile.backends.cuda.intrinsics import (
 def lnc_rms_norm_forward(x, weight, y, rstd, rows):
     team = quotient(thread_index(), 32)
     member = remainder(thread_index(), 32)
-    keep_saved = is_given(rstd)
     unit = block_index() * 4 + team
     if unit < rows:
         row = unit
@@ -81,7 +80,7 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows):
                 # y_i = t1 * rstd_value
                 y_i1 = t1_i1 * rstd_value
                 store(y_row, i_1, y_i1)
-            if member == 0 and keep_saved:
+            if member == 0 and is_given(rstd):
                 store(rstd, row, f32x(rstd_value, 1))
         if not ordinary:
             t3_wide_lanes = f64x(0.0, 1)
@@ -121,7 +120,7 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows):
                 y_wide_i1 = t1_wide_i1 * rstd_value_wide
                 y_out = pushed(y_out, as_float32(f64x(y_wide_i1, 1)))
                 store(y_row, i_1, y_out)
-            if member == 0 and keep_saved:
+            if member == 0 and is_given(rstd):
                 store(rstd, row, f64x(rstd_value_wide, 1))
 
 

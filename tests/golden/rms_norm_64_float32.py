@@ -38,7 +38,6 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
     rstd_value_f32_memory = f32_memory(4)
     rstd_value_memory = f64_memory(4)
     t3_lanes_memory = f32_memory(16)
-    keep = is_given(rstd)
     streamed = rows >= 49152 and elements_to_boundary(y, 32) == 0
     for from_row in range(begin, end, 4):
         to_row = min(from_row + 4, end)
@@ -108,7 +107,7 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
                     # y_i = t1 * rstd_value
                     y_wide = t1_wide * rstd_value
                     store(y_row, i, y_wide)
-            if keep:
+            if is_given(rstd):
                 write(rstd, row, rstd_value)
     if streamed:
         fence()

@@ -17,8 +17,8 @@ import llvmlite.ir as lir
 from numba.core import types
 from numba.extending import intrinsic
 
-from lncompile.backends.cpu import extremes
-from lncompile.backends.cpu.intrinsics import I32, I64, Vector
+from lncompile.backends.cpu import instructions
+from lncompile.backends.cpu.vectors import I32, I64, Vector
 
 _Combine = Callable[[Any, Any, Any], Any]
 
@@ -111,7 +111,7 @@ def _picked(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
 
 total, partial_total, totals = _of_vector(_add), _in_part(_add), _of_rows(_add)
 largest, partial_largest, largests = (
-    _of_vector(extremes.maximum),
-    _in_part(extremes.maximum),
-    _of_rows(extremes.maximum),
+    _of_vector(instructions.maximum),
+    _in_part(instructions.maximum),
+    _of_rows(instructions.maximum),
 )

@@ -11,15 +11,28 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.core.types.misc import CPointer
 
-from lncompile.backends.cpu import floating_point, folds, intrinsics, scratch, tiles
+from lncompile.backends.cpu import (
+    arithmetic,
+    checks,
+    floating_point,
+    folds,
+    memory,
+    operators,  # noqa: F401  # imported for what it registers
+    scratch,
+    tiles,
+    values,
+    vectors,
+)
 from lncompile.backends.cpu.target import CpuTarget
 from lncompile.digest import short_digest
 from lncompile.emit.lower import Function, Lowered
 from lncompile.interrupts import interrupts_held
 
+#: What kernels call, as inline LLVM instructions; ``emit/standins.py`` gives the same names the same meaning.
+_LANGUAGE = (memory, values, arithmetic, checks, folds, scratch, tiles)
 _SCALARS = {
-    "float16": intrinsics.float16,
-    "bfloat16": intrinsics.bfloat16,
+    "float16": vectors.float16,
+    "bfloat16": vectors.bfloat16,
     "float32": types.float32,
     "float64": types.float64,
 }
@@ -90,7 +103,7 @@ def _executed(source: str) -> dict[str, Any]:
     namespace: dict[str, Any] = {}
     exec(compile(source, path, "exec"), namespace)
     for name in namespace:
-        for words in (intrinsics, folds, scratch, tiles):
+        for words in _LANGUAGE:
             namespace[name] = getattr(words, name, namespace[name])
     return namespace
 

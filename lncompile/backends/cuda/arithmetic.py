@@ -8,7 +8,7 @@ from typing import Any
 import llvmlite.ir as lir
 from numba.cuda.extending import intrinsic
 
-from lncompile.backends.cpu import extremes, vecmath
+from lncompile.backends.cpu import instructions, vecmath
 from lncompile.backends.cuda.vectors import (
     F32,
     adapted,
@@ -21,37 +21,17 @@ from lncompile.backends.cuda.vectors import (
 )
 
 
-def _elementwise(body: Callable[..., Any]) -> Any:
-    """An intrinsic on vectors: ``body(builder, *lanes)`` for each lane, on numbers of one type."""
+def _lane_by_lane(builder: Any, body: Callable[..., Any], vectors: list[Any]) -> Any:
+    columns = zip(*(scattered(builder, vector) for vector in vectors), strict=True)
+    return gathered(builder, [body(builder, *lanes) for lanes in columns])
 
-    def typed(arguments: tuple[Any, ...]) -> Any:
-        kind = joined(*arguments)
-        if kind is None:
-            return None
 
-        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            vectors = [adapted(context, builder, v, t, kind) for v, t in zip(args, arguments, strict=True)]
-            columns = zip(*(scattered(builder, vector) for vector in vectors), strict=True)
-            return gathered(builder, [body(builder, *lanes) for lanes in columns])
-
-        return kind(*arguments), generate
-
-    arity = body.__code__.co_argcount - 1
-    if arity == 1:
-        return intrinsic(lambda typing_context, a: typed((a,)))
-    if arity == 2:
-        return intrinsic(lambda typing_context, a, b: typed((a, b)))
-    return intrinsic(lambda typing_context, a, b, c: typed((a, b, c)))
+_elementwise = instructions.elementwise(intrinsic, joined, adapted, _lane_by_lane)
 
 
 @_elementwise
 def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return call(builder, "llvm.fma", (a, b, c))
-
-
-@_elementwise
-def square(builder: Any, v: Any) -> Any:
-    return builder.fmul(v, v)
 
 
 @_elementwise
@@ -77,8 +57,9 @@ def absolute(builder: Any, v: Any) -> Any:
     return magnitude(builder, v)
 
 
-maximum = _elementwise(extremes.maximum)
-minimum = _elementwise(extremes.minimum)
+square = _elementwise(instructions.square)
+maximum = _elementwise(instructions.maximum)
+minimum = _elementwise(instructions.minimum)
 exp = _elementwise(vecmath.exp)
 log = _elementwise(vecmath.log)
 tanh = _elementwise(vecmath.tanh)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.ir as lir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
-from lncompile.backends.cpu import extremes
+from lncompile.backends.cpu import instructions
 from lncompile.backends.cuda.vectors import Vector, gathered, lane, magnitude, scattered
 
 
@@ -37,37 +36,22 @@ def sum_of_two(builder: Any, a: Any, b: Any) -> Any:
 
 
 total = _folding(sum_of_two)
-largest = _folding(extremes.maximum)
+largest = _folding(instructions.maximum)
 
 
-def _in_range(least: float, most: float) -> Any:
-    """Whether a row-sized value is zero or of a size between two bounds."""
+def _of_size(holds: Callable[[Any, Any], Any]) -> Any:
+    """A check of the size of a row-sized value."""
 
     @intrinsic
     def check(typing_context: Any, value: Any) -> Any:
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            size = magnitude(builder, lane(builder, args[0], 0))
-            inside = builder.and_(
-                builder.fcmp_ordered(">=", size, lir.Constant(size.type, least)),
-                builder.fcmp_ordered("<=", size, lir.Constant(size.type, most)),
-            )
-            return builder.or_(inside, builder.fcmp_ordered("==", size, lir.Constant(size.type, 0.0)))
+            return holds(builder, magnitude(builder, lane(builder, args[0], 0)))
 
         return types.boolean(value), generate
 
     return check
 
 
-fits_float32 = _in_range(2.0**-126, (2.0 - 2.0**-23) * 2.0**127)
-is_moderate = _in_range(2.0**-40, 2.0**40)
-
-
-@intrinsic
-def is_finite(typing_context: Any, value: Any) -> Any:
-    """Neither infinite nor NaN."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        size = magnitude(builder, lane(builder, args[0], 0))
-        return builder.fcmp_ordered("<", size, lir.Constant(size.type, float("inf")))
-
-    return types.boolean(value), generate
+fits_float32 = _of_size(lambda builder, size: instructions.in_range(builder, size, instructions.FLOAT32))
+is_moderate = _of_size(lambda builder, size: instructions.in_range(builder, size, instructions.MODERATE))
+is_finite = _of_size(instructions.finite)

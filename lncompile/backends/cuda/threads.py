@@ -9,7 +9,7 @@ import llvmlite.ir as lir
 from numba.cuda import cgutils, types
 from numba.cuda.extending import intrinsic
 
-from lncompile.backends.cpu import extremes
+from lncompile.backends.cpu import instructions
 from lncompile.backends.cuda.rows import sum_of_two
 from lncompile.backends.cuda.vectors import (
     F32,
@@ -119,7 +119,7 @@ def _over_warp(combine: Callable[..., Any]) -> Any:
 #: Of so many neighbouring threads, the same bits in each: halves are exchanged, and addition commutes. All of
 #: the warp take part, or, with a third argument, the neighbours alone.
 warp_total = _over_warp(sum_of_two)
-warp_largest = _over_warp(extremes.maximum)
+warp_largest = _over_warp(instructions.maximum)
 
 
 @intrinsic

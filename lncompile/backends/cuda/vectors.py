@@ -17,6 +17,8 @@ from numba.cuda.datamodel import models
 from numba.cuda.extending import _intrinsic, register_model
 from numba.cuda.typing.templates import AbstractTemplate, infer_global, signature
 
+from lncompile.backends.cpu import instructions
+
 I32, I64 = lir.IntType(32), lir.IntType(64)
 F32 = lir.FloatType()
 
@@ -161,17 +163,8 @@ def _install(function: Any, instruction: Callable[..., Any], compares: bool) -> 
     lower_builtin(function, Vector, Vector)(lower)
 
 
-_install(operator.add, lambda b, x, y: b.fadd(x, y), False)
-_install(operator.iadd, lambda b, x, y: b.fadd(x, y), False)
-_install(operator.sub, lambda b, x, y: b.fsub(x, y), False)
-_install(operator.mul, lambda b, x, y: b.fmul(x, y), False)
-_install(operator.truediv, lambda b, x, y: b.fdiv(x, y), False)
-_install(operator.lt, lambda b, x, y: b.fcmp_ordered("<", x, y), True)
-_install(operator.le, lambda b, x, y: b.fcmp_ordered("<=", x, y), True)
-_install(operator.gt, lambda b, x, y: b.fcmp_ordered(">", x, y), True)
-_install(operator.ge, lambda b, x, y: b.fcmp_ordered(">=", x, y), True)
-_install(operator.eq, lambda b, x, y: b.fcmp_ordered("==", x, y), True)
-_install(operator.ne, lambda b, x, y: b.fcmp_unordered("!=", x, y), True)
+for _function, _instruction in instructions.OPERATORS.items():
+    _install(_function, *_instruction)
 
 
 @infer_global(operator.neg)

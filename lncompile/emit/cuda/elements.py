@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lncompile.emit.cuda.conditional import only_if
 from lncompile.emit.cuda.context import Context
 from lncompile.emit.cuda.row import Part, TeamRow, Work
 from lncompile.emit.cuda.sums import Sums, added
+from lncompile.emit.outputs import if_given
 from lncompile.emit.scope import Width
 from lncompile.emit.sums import neutral
 from lncompile.ir import Input, Node, Output
@@ -106,7 +106,7 @@ class Elements:
         if out in self.context.in_shared:
             return [f"put_vector({self.sums.place(out, part)}, {text})"]
         line = f"store({self.context.nest.step_pointer(out)}, {row.place(out, part.index)}, {text})"
-        return only_if(["keep_saved"], [line]) if out.role == "saved" else [line]
+        return if_given(out, line)
 
     def _repeated(self, node: Node, width: Width) -> str:
         """A value in every lane, also where it is the same in all of them."""

@@ -152,7 +152,7 @@ class _PhaseEmitter:
 
 def _words(pair: Pair, room: Room) -> set[str]:
     """What kernels call the indices and sizes of axes, and the parts of arrays in registers."""
-    words = {*WORDS, "team", "member", "there", "has_unit", "turn", "step", "keep_saved"}
+    words = {*WORDS, "team", "member", "there", "has_unit", "turn", "step"}
     for program in (pair.forward, pair.backward):
         names, schedule = LaunchNames(program), heuristic(program, room)
         words |= set(names.sizes)

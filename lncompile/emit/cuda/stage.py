@@ -19,6 +19,7 @@ from lncompile.emit.cuda.statistics import statistics
 from lncompile.emit.cuda.sums import Sums
 from lncompile.emit.cuda.team import WARP
 from lncompile.emit.nest import as_python
+from lncompile.emit.outputs import if_given
 from lncompile.emit.scope import Width
 from lncompile.emit.templates import fill
 from lncompile.ir import Input, Node
@@ -56,7 +57,7 @@ class TeamKernel:
             "TEAMS": self.context.team.teams,
             "BLOCKS": self.context.team.blocks,
         }
-        start = [*self.context.nest.part_pointers(), *exchange.lines(), *self._thread(), *self._keeps()]
+        start = [*self.context.nest.part_pointers(), *exchange.lines(), *self._thread()]
         unit = [*_indices(counts), *body]
         if not counts:
             unit = body
@@ -81,10 +82,6 @@ class TeamKernel:
             f"team = quotient(thread_index(), {team.threads})",
             f"member = remainder(thread_index(), {team.threads})",
         ]
-
-    def _keeps(self) -> list[str]:
-        saved = [out for out in self.context.program.outputs if out.role == "saved"]
-        return [f"keep_saved = is_given({saved[0].name})"] if saved else []
 
     def _unit(self, row: TeamRow, lines: list[str]) -> list[str]:
         """The rows of a block, one after another, or the one row that a unit is."""
@@ -182,7 +179,6 @@ class TeamKernel:
     def _results(self, row: TeamRow) -> list[str]:
         """Row-sized outputs, and what a row contributes to sums over rows, written by the team's first."""
         lines: list[str] = []
-        kept: list[str] = []
         for out in self.context.program.outputs:
             if out in self.context.element_outputs:
                 continue
@@ -193,8 +189,7 @@ class TeamKernel:
             value = self.context.contribution(out)
             text = row.row_width.filled(self.context.scope.row_name(value, row.width))
             line = f"store({out.name}, {offset}, {text})"
-            (kept if out.role == "saved" else lines).append(line)
-        lines += only_if(["keep_saved"], kept) if kept else []
+            lines += if_given(out, line)
         return only_if(["member == 0"], lines) if lines else []
 
 
