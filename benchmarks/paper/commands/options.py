@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 import lncompile
+from lncompile.cli.options import FiniteRange
 from lncompile.cli.output import Failure, progress_bar
 
 from ...commands.options import names_of
@@ -72,7 +73,7 @@ _USUAL = (
     click.option(
         "--rate",
         "rates",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FiniteRange(min=0, min_open=True),
         multiple=True,
         metavar="R",
         help="Adam's. Repeat for more: every curve is shown at the one with the least last training loss.",
