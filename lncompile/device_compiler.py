@@ -77,8 +77,9 @@ class CudaCompilation:
         self.import_compiler()
         from lncompile.backends.cuda import frontend, link
 
-        ptx = frontend.ptx_of(self._functions, function, self.target)
-        made = link.link(ptx, self.target)
+        with interrupts_held():
+            ptx = frontend.ptx_of(self._functions, function, self.target)
+            made = link.link(ptx, self.target)
         return Code(function.name, ptx, made.cubin, made.registers, made.shared)
 
     @cached_property

@@ -995,6 +995,29 @@ def test_promise_6_fork_while_another_thread_computes() -> None:
     )
 
 
+def test_promise_6_ctrl_c_waits_for_llvm(tmp_path: Path) -> None:
+    """llvmlite frees once more what it was interrupted in freeing: no call of it is open to an interrupt."""
+    in_subprocess(
+        """
+        import gc, signal
+        import llvmlite.binding as llvm
+        import numpy as np
+        import lncompile as lnc
+
+        gc.disable()  # what Python frees by itself it frees once, whatever comes
+        handlers = []
+        note = lambda: handlers.append(signal.getsignal(signal.SIGINT))
+        llvm.ffi.register_lock_callback(note, lambda: None)
+        x = np.zeros((3, 9), "f4")
+        lnc.layer_norm(x)
+        lnc.compile(lnc.rms_norm, shape=x.shape, dtype="float32").stages["asm"]
+        assert len(handlers) > 100
+        assert signal.default_int_handler not in handlers, handlers.index(signal.default_int_handler)
+        """,
+        LNCOMPILE_CACHE_DIR=str(tmp_path),
+    )
+
+
 def test_promise_6_ctrl_c_while_compiling(tmp_path: Path) -> None:
     """At ten moments of a compile: the interrupt comes out, or the compile was done; then all goes on."""
     in_subprocess(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.ir as lir
@@ -74,7 +75,7 @@ class _KernelCompiler(compiler.CompilerBase):
 
 def prepare() -> None:
     """Let Numba load what it types and compiles with: 0.4 s, once a process."""
-    with global_compiler_lock, interrupts_held():
+    with interrupts_held(), global_compiler_lock:
         cpu_target.typing_context.refresh()
         cpu_target.target_context.refresh()
 
@@ -83,17 +84,24 @@ def raw_ir(lowered: Lowered, target: CpuTarget) -> str:
     """One LLVM module with every function of ``lowered`` as a C function; private names end in no counter."""
     namespace = _executed(lowered.source)
     prepare()
-    with global_compiler_lock:
-        context = cpu_target.target_context.subtarget(
-            _internal_codegen=_RawCodegen("lncompile"), aot_mode=True
-        )
-        context.lnc_target = target  # for the intrinsics
-        library = context.codegen().create_library("lncompile")
-        for function in lowered.functions:
-            with interrupts_held():
-                _add(context, library, namespace[function.name], function, target)
-        library.finalize()
-        return str(library._final_module)
+    with interrupts_held() as let_interrupts_in, global_compiler_lock:
+        return _linked(namespace, lowered.functions, target, let_interrupts_in)
+
+
+def _linked(
+    namespace: dict[str, Any],
+    functions: Sequence[Function],
+    target: CpuTarget,
+    between: Callable[[], None],
+) -> str:
+    context = cpu_target.target_context.subtarget(_internal_codegen=_RawCodegen("lncompile"), aot_mode=True)
+    context.lnc_target = target  # for the intrinsics
+    library = context.codegen().create_library("lncompile")
+    for function in functions:
+        _add(context, library, namespace[function.name], function, target)
+        between()
+    library.finalize()
+    return str(library._final_module)
 
 
 def _executed(source: str) -> dict[str, Any]:

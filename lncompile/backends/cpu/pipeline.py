@@ -12,6 +12,7 @@ import llvmlite.binding as llvm
 
 from lncompile.backends.cpu.elf import link
 from lncompile.backends.cpu.target import CpuTarget
+from lncompile.interrupts import interrupts_held
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Built:
     machine: Any
 
     @property
+    @interrupts_held()
     def asm(self) -> str:
         """The assembly of the module."""
         return str(self.machine.emit_assembly(llvm.parse_assembly(self.llvm)))
@@ -33,11 +35,13 @@ class Built:
         """The module as a shared library."""
         return link(self.object_file(), exports, soname)
 
+    @interrupts_held()
     def object_file(self) -> bytes:
         """The module as an object file, to be linked with others."""
         return bytes(self.machine.emit_object(llvm.parse_assembly(self.llvm)))
 
 
+@interrupts_held()
 def optimise(
     modules: Sequence[str],
     exports: Sequence[str],
