@@ -20,13 +20,13 @@ def checked(name: str, value: object) -> Array:
     """``value`` as an array of a supported dtype, in any byte order; ``LncError`` naming it if it is none."""
     if isinstance(value, np.generic):
         value = np.asarray(value)
-    if not _is_array(value):
+    if not is_array(value):
         raise LncTypeError(f"{name}: expected a NumPy array; got {described(value)}")
     dtype_name(name, value)
     return value
 
 
-def _is_array(value: object) -> TypeGuard[Array]:
+def is_array(value: object) -> TypeGuard[Array]:
     """Whether ``value`` is an array whose elements are what its memory holds, with NumPy's own arithmetic."""
     # Nobody has a masked array while numpy.ma is not imported, which takes 10 ms.
     masked = sys.modules.get("numpy.ma")
@@ -58,7 +58,7 @@ def canonical(array: Array) -> Array:
 
 def check_output(name: str, array: object, shape: tuple[int, ...], dtype: str) -> Array:
     """``array`` if it can be written to as it is asked for; ``LncError`` naming it otherwise."""
-    if not _is_array(array):
+    if not is_array(array):
         raise LncTypeError(f"{name}: expected a NumPy array to write to; got {described(array)}")
     check_like(name, array, shape, dtype)
     if not array.flags.writeable:

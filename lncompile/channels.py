@@ -198,4 +198,7 @@ def number(name: str, value: object) -> float:
     """``value`` as a float; ``LncError`` where it is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise LncTypeError(f"{name}: expected a number; got {arr.described(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise LncValueError(f"{name}: expected a number that a float holds; got a larger one") from None

@@ -381,6 +381,11 @@ def stack(values: Sequence[Any], axis: str) -> Any:
     """The inverse of :func:`unstack`, like ``numpy.stack``: ``values`` at the positions of a feature axis."""
     if not isinstance(values, list | tuple) or not values:
         raise _error(None, f"lnc.stack: expected a list of values, one a position; got {_what(values)}")
+    if not any(isinstance(value, Value) for value in values):
+        numbers = {_number("stack", value) for value in values}
+        if len(numbers) > 1:
+            raise _error(None, f"lnc.stack: expected traced values or equal numbers; got {_what(values)}")
+        return numbers.pop()
     trace = _trace_of(*values)
     _positions("stack", trace, axis, len(values))
     nodes = tuple(_real(value, trace) for value in values)

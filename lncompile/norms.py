@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lncompile.language import exp, log, max, maximum, mean, rsqrt, sqrt, square, sum, tanh
+from lncompile.language import exp, log, max, maximum, mean, rsqrt, square, sum, tanh
 from lncompile.norm import norm
 
 
@@ -128,7 +128,7 @@ def l2_norm(x: Any, *, eps: float = 1e-12) -> Any:
 
     x [... d]; y like x.
     """
-    return x / maximum(sqrt(sum(square(x))), eps)
+    return x * rsqrt(maximum(sum(square(x)), eps * eps))
 
 
 @norm("... [d]")

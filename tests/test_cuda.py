@@ -94,6 +94,15 @@ def test_statistics_of_one_element(norm: Any, sizes: dict[str, int]) -> None:
     check(norm, sizes, tolerance=316 * TOLERANCE["float32"])
 
 
+def test_conditions_of_conditions() -> None:
+    @equation("... [d]", p="d")
+    def norm(x: Any, p: Any) -> Any:
+        inside = (x > 0.0) & ~(x > p) | (x < -1.0)
+        return lnc.where(inside, x, 0.5 * x) * lnc.where((lnc.mean(x) > 0.0) | (lnc.max(x) > 9.0), 2.0, 1.0)
+
+    check(norm, {"...": 3, "d": 64}, tolerance=TOLERANCE["float32"])
+
+
 def test_sums_of_steps_where_some_teams_of_a_warp_have_no_row() -> None:
     # Four teams share a warp; two of the second warp's have nothing to do, and no part in the others' sums.
     check(lnc.group_norm, {"n": 3, "g": 2, "c": 3, "...": 24}, tolerance=2e-6)

@@ -12,7 +12,8 @@ from fake_cupy import Device, installed, on_device
 
 import lncompile as lnc
 from lncompile import functional
-from lncompile.backends.cuda.plan import plan_of
+from lncompile.backends.cuda import device
+from lncompile.backends.cuda.plan import Grid, plan_of
 from lncompile.backends.cuda.target import find, serving
 from lncompile.emit.cuda.launches import Blocks, Kernel, Launches
 from lncompile.interface import Buffer, Phase, Size
@@ -187,3 +188,12 @@ def test_plan_gives_every_team_a_block_of_rows() -> None:
     few = plan_of(phase, launches, {"n": (20,)}, 4)
     assert few.grids[0].numbers == (20, 3, 8)
     assert plan_of(phase, launches, {"n": (0,)}, 4).grids == ()
+
+
+def test_shared_memory_is_asked_for_whatever_its_size(fake: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unasked a driver gives 48 KiB less what a kernel has statically: 48 KiB were refused."""
+    asked: list[int] = []
+    monkeypatch.setattr(device, "_allow_shared", lambda kernel, number, size: asked.append(size))
+    for size in (0, 48 << 10, 64 << 10):
+        device.load(0, b"shared memory", Grid("entry", 1, 32, size, 1, (), ()))
+    assert asked == [48 << 10, 64 << 10]

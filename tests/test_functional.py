@@ -472,3 +472,10 @@ def test_what_group_norm_refuses() -> None:
         F.group_norm(floats(1, 6), 6)
     # Of several rows torch lets groups of one value pass: they are their own mean.
     assert not F.group_norm(floats(2, 6), 6).any()
+
+
+@pytest.mark.parametrize("option", ["eps", "momentum"])
+def test_numbers_that_no_float_holds_are_refused(option: str) -> None:
+    x, mean = floats(4, 3, dtype=np.float32), np.zeros(3, np.float32)
+    with pytest.raises(lnc.LncError, match=f"{option}: expected a number that a float holds"):
+        F.batch_norm(x, mean, mean + 1, training=True, **{option: 10**400})

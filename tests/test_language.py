@@ -256,6 +256,7 @@ def refused_in_body() -> list[tuple[str, Callable[..., Any], str, type[Exception
         ("unstack many", lambda x, p: lnc.unstack(x, "d", 65)[0], "1 to 64 positions; got 65", _V),
         ("unstack by 1", lambda x, p: lnc.unstack(x, cast(Any, 1), 3)[0], "name of an axis; got int", _T),
         ("stack of one", lambda x, p: lnc.stack(x, "d"), "expected a list of values", _T),
+        ("stack of numbers", lambda x, p: x * lnc.stack([1.0, 2.0], "d"), "equal numbers", _T),
         ("stack too few", lambda x, p: lnc.stack([p], "d"), r"'d' has \d positions, not 1", _V),
         ("a list of axes", lambda x, p: lnc.sum(x, over=cast(Any, ["d"])), "over: expected a string", _T),
     ]  # fmt: skip
@@ -337,3 +338,12 @@ def test_traced_values_show_what_they_are() -> None:
     assert shown == [
         "<traced x [n d] of showing> <traced value [n] of showing> <traced value [d] of showing>"
     ]
+
+
+def test_equal_numbers_stack_to_the_number_that_unstack_took_apart() -> None:
+    def body(x: Any, p: Any = 1.0) -> Any:
+        return x * lnc.stack(lnc.unstack(p, "g", 2), "g")
+
+    norm = lnc.norm("n [g d]", p="g")(body)
+    x = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
+    np.testing.assert_array_equal(norm(x), x)

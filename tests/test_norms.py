@@ -257,3 +257,35 @@ def norm(x):
     scaled, _ = lnc.norm("n [c d]")(namespace["norm"])(x)
     expected = np.exp(x) / np.sqrt(np.square(x).mean((1, 2), keepdims=True) + 1.0)
     np.testing.assert_allclose(scaled, expected, rtol=1e-12)
+
+
+@lnc.norm("... [d]")
+def centred(x: Any) -> Any:
+    return x - lnc.mean(x)  # nothing of the mean is kept for a backward
+
+
+@pytest.mark.parametrize("norm", [lnc.layer_norm, lnc.add_layer_norm, centred])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("features", [7, 33])
+@pytest.mark.parametrize("factor", [np.nan, 1e160])
+def test_rows_side_by_side_do_not_see_one_that_goes_the_careful_way(
+    norm: Any, dtype: str, features: int, factor: float
+) -> None:
+    x = np.random.default_rng(0).standard_normal((9, features))
+    other = x.copy()
+    other[4] *= factor if dtype == "float64" else min(factor, 1e25)
+    rest = [np.zeros((9, features), dtype)] if norm is lnc.add_layer_norm else []
+    first, again = (norm(array.astype(dtype), *rest) for array in (x, other))
+    if isinstance(first, tuple):
+        first, again = first[0], again[0]
+    np.testing.assert_array_equal(np.delete(first, 4, 0), np.delete(again, 4, 0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("features", [1, 7, 64])
+def test_gradient_of_l2_norm_below_eps_is_that_of_a_division_by_eps(features: int, dtype: str) -> None:
+    for size in (0.0, 1e-30, 1e-14):
+        y, ctx = lnc.l2_norm.forward(np.full((2, features), size, dtype))
+        dx = lnc.l2_norm.backward(np.ones_like(y), ctx).x
+        np.testing.assert_allclose(y, size / 1e-12, rtol=1e-6, atol=0)
+        np.testing.assert_allclose(dx, 1e12, rtol=1e-6)

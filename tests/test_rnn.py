@@ -230,6 +230,8 @@ def test_bad_arguments() -> None:
         "state, its h": lambda: LNLSTM(3, 7).forward(xs, (h.astype(np.float64), h)),
         "dhs: expected the shape (2, 5, 7)": lambda: cell.backward(hs[:1], ctx),
         "dhs": lambda: cell.backward(hs.astype(np.float64), ctx),
+        "xs: expected an array of": lambda: cell.forward(np.ma.masked_array(xs, xs > 0)),
+        "state": lambda: cell.forward(xs, np.ma.masked_array(h, h > 0)),
         "ctx": lambda: cell.backward(hs, None),  # type: ignore[arg-type]
         "ctx: expected the context of a forward of this LNRNN": lambda: other.backward(hs, ctx),
         "input_size": lambda: LNGRU(0, 4),

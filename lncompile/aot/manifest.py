@@ -39,8 +39,9 @@ _RULES = {
         "multiprocessors from 1 on gives right results, the device's own the quickest; that of the kernel "
         "is the usual device's.",
         "launches": "The launches of a phase go to one stream in order, without those that have a 0 in their "
-        "grid. shared is the dynamic shared memory of a block in bytes; the driver has to be asked for more "
-        "than 49152 (CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES).",
+        "grid. shared is the dynamic shared memory of a block in bytes; where it is not 0, set "
+        "CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES to it: unasked a driver gives 49152 less what is "
+        "static. grid counts blocks, of which so many as cluster says are one cluster.",
         "args": "All parameters in order: a buffer is the 64-bit address of its first element, 0 for an "
         "optional one that is not wanted; a size or value is a number of its ctype. Workspaces may hold "
         "anything before their phase.",

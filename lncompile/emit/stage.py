@@ -184,7 +184,7 @@ class StageKernel:
         if fast.conditions:
             lines.append(f"ordinary = {fast.ordinary}")
             more.append(("ordinary", "bool"))
-            holes |= {"elements": written or ["pass"], "careful": self._careful(fast, elements, nodes)}
+            holes |= {"elements": written or ["pass"], "careful": self._careful(fast, elements, nodes, lines)}
         template = "row_with_fallback" if fast.conditions else "row"
         if fast.together is None:
             ordinary = "everywhere(ordinary)" if self.context.loops.across else "ordinary"
@@ -196,8 +196,8 @@ class StageKernel:
         read = [node for node in nodes if isinstance(node, Input)] if fast.conditions else []
         return [*lines, *elements.for_each(values, body, pointers, [*results, *read], more)]
 
-    def _careful(self, fast: Row, elements: Row, nodes: list[Node]) -> list[str]:
-        """The second path of a row."""
+    def _careful(self, fast: Row, elements: Row, nodes: list[Node], before: list[str]) -> list[str]:
+        """The second path of a row, whose first one began with the lines ``before``."""
         careful_lanes = fitting(
             self.context.schedule.careful_lanes,
             self.context.nest.vector.size if self.context.nest.vector else 1,
@@ -215,20 +215,25 @@ class StageKernel:
             together=None,
         )
         mixed = replace(careful, ordinary_row=elements) if across else careful
-        return self._of_all_lanes(fast, [*statistics(careful, nodes), *self.elements.through_caches(mixed)])
+        values = {self.context.contribution(out) for out in self.context.row_outputs}
+        if elements.width.dtype == "float64":
+            # Elements in float32 read copies of the first values; these read the values themselves.
+            given = {line.partition(" = ")[0] for line in before}
+            values.update(node for node in nodes if self.context.scope.names.get(node) in given)
+        again = self._of_all_lanes(fast, values, statistics(careful, nodes))
+        return [*again, *self.elements.through_caches(mixed)]
 
-    def _of_all_lanes(self, fast: Row, careful: list[str]) -> list[str]:
-        """``careful``, after which those of rows side by side that are ordinary have their results back.
+    def _of_all_lanes(self, fast: Row, values: set[Node], again: list[str]) -> list[str]:
+        """``again``, after which those of rows side by side that are ordinary have their ``values`` back.
 
         What all of them share follows what they share, so that no row's results depend on its neighbours.
         """
         if not self.context.loops.across:
-            return careful
-        results = {self.context.contribution(out) for out in self.context.row_outputs}
+            return again
         computed = [
             node
             for node in self.context.program.nodes
-            if node in results and not isinstance(node, Input | Const)
+            if node in values and not isinstance(node, Input | Const)
         ]
         scope, common = self.context.scope, fast.ordinary_in_common
         lines: list[str] = []
@@ -244,7 +249,7 @@ class StageKernel:
                 last.append(f"{name} = {name}_first if ordinary_in_common else {name}")
             else:
                 last.append(f"{name} = {name}_first")
-        return [*lines, *careful, *last]
+        return [*lines, *again, *last]
 
     def _reads(self, nodes: list[Node], row: Row) -> list[str]:
         inputs = [

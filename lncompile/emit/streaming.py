@@ -17,7 +17,7 @@ _MOST_VALUES = 48
 #: Bytes of a row of one input that shares the first cache of 32 to 48 KiB with the row before it and with
 #: parameters, and those of a row of several that fills it.
 _SECOND_LEVEL_FROM = 8192
-_SECOND_LEVEL_FROM_OF_SEVERAL = 48 << 10
+_SECOND_LEVEL_FROM_OF_SEVERAL = 32 << 10
 #: Bytes of the inputs of a row and the next one, of parameters and of sums over rows, that a second cache of
 #: 2 MiB holds beside results on their way to memory. Without and with the next row, in ns an element: layer
 #: norm of 64x65536 forward, 1 MiB, 0.50 and 0.37, backward, 1.75 MiB, 0.70 and 0.78; batch norm of
@@ -90,10 +90,12 @@ class Streaming:
     def next_row(self, row: Row, read: list[Input]) -> list[str]:
         """Lines that bring the next row of what is ``read`` into a cache, while results go past them.
 
-        Layer norm on memory, forward, into the first and the second cache, in ns an element: 1024 features
-        0.49 and 0.48, 2048 0.56 and 0.47, 4096 0.51 and 0.46, 8192 0.59 and 0.45. Backward, of two inputs: no
-        difference, or a tenth slower. Group norm with groups of 6272, not, into the first and into the
-        second: 0.39, 0.37 and 0.35 forward, 0.77, 0.58 and 0.54 backward.
+        Layer norm on memory, one thread, into the first and the second cache, in ns an element. On a Xeon,
+        forward: 1024 features 0.49 and 0.48, 2048 0.56 and 0.47, 4096 0.51 and 0.46, 8192 0.59 and 0.45;
+        backward, of two inputs: no difference, or a tenth slower. On an EPYC (Zen 4, 32 KiB), backward: 1024
+        features 0.53 and 0.57, 4096 0.92 and 0.80; RMS norm of 4096 0.71 and 0.56. Group norm with groups of
+        6272, not, into the first and into the second, on the Xeon: 0.39, 0.37 and 0.35 forward, 0.77, 0.58
+        and 0.54 backward.
         """
         bytes_ = (self.row_size or 0) * TABLE[self.context.program.compute].itemsize
         if bytes_ < self.context.schedule.prefetch_from or not self.context.loops.units:
@@ -109,11 +111,13 @@ class Streaming:
 
     @cached_property
     def tiles_ahead(self) -> list[str]:
-        """Lines that bring the next tiles of rows side by side into the cache, where arrays are large.
+        """Lines that bring the next tiles of rows side by side into the second cache, where arrays are large.
 
-        Layer norm on memory, without and with, in ns an element, forward and backward: 8 features 0.58 and
-        0.49, 1.01 and 0.88; 16 features 0.83 and 0.52, 1.35 and 1.12; 33 the same. In the caches it is up to
-        a tenth slower.
+        Layer norm on memory, a Xeon, without and into the first cache, in ns an element, forward and
+        backward: 8 features 0.58 and 0.49, 1.01 and 0.88; 16 features 0.83 and 0.52, 1.35 and 1.12; 33 the
+        same. In the caches it is up to a tenth slower. An EPYC (Zen 4), into the first cache and into the
+        second: 8 features 0.48 and 0.47, 1.05 and 0.70; 33 features forward 0.80 and 0.60; 36 0.96 and 0.69,
+        and 0.66 without.
         """
         nest, lines = self.context.nest, []
         if not self.context.schedule.stream_from:
@@ -122,7 +126,7 @@ class Streaming:
             if nest.is_tiled(node):
                 elements = self.context.loops.lanes * int(nest.length(nest.steps[0]))
                 start = f"{nest.start_of_tile(node)} + {elements}"
-                lines.append(f"    prefetch({node.name}, {start}, {elements}, 1)")
+                lines.append(f"    prefetch({node.name}, {start}, {elements}, 2)")
         return ["if large:", *lines] if lines else []
 
     def large(self) -> str:

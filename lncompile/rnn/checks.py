@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from lncompile.arrays import is_array
 from lncompile.errors import LncTypeError, LncValueError
 
 #: An array of NumPy's or of CuPy's.
@@ -17,16 +18,21 @@ def library_of(name: str, array: object) -> Any:
     """The module that ``array`` is one of: NumPy or CuPy."""
     cupy = sys.modules.get("cupy")
     for library in (np, cupy) if cupy else (np,):
-        if isinstance(array, library.ndarray):
+        if _is_of(library, array):
             return library
     raise LncTypeError(f"{name}: expected an array of NumPy or CuPy; got {described(array)}")
+
+
+def _is_of(library: Any, array: object) -> bool:
+    """Whether ``array`` is one of the library's, with the library's own arithmetic."""
+    return is_array(array) if library is np else isinstance(array, library.ndarray)
 
 
 def checked(
     name: str, array: Array, shape: tuple[int | str, ...], dtype: np.dtype[Any], library: Any
 ) -> Array:
     """``array``, if it is one of ``library`` of this dtype and shape, in which a name stands for any size."""
-    if not isinstance(array, library.ndarray):
+    if not _is_of(library, array):
         kind = "NumPy" if library is np else "CuPy"
         raise LncTypeError(f"{name}: expected an array of {kind}, like xs; got {described(array)}")
     if array.dtype != dtype:

@@ -35,7 +35,7 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
         i = tile * 16
         count = min(16, rows - i)
         if large:
-            prefetch(x, i * 13 + 208, 208, 1)
+            prefetch(x, i * 13 + 208, 208, 2)
         x_tile = columns(x, i * 13, count, 13, 16)
         y_tile = columns_for(y, 13, 16)
         # moments of x about its mean
@@ -90,6 +90,8 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
         else:
             mu_high_value_first = mu_high_value
             mu_low_value_first = mu_low_value
+            var_first = var
+            t4_first = t4
             rstd_value_first = rstd_value
             # moments of x about its mean
             d = 0
@@ -122,6 +124,11 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
             t4 = var + 1e-05
             # rstd_value = rsqrt(t4)
             rstd_value = rsqrt(t4)
+            mu_high_value = where(ordinary, mu_high_value_first, mu_high_value)
+            mu_low_value = where(ordinary, mu_low_value_first, mu_low_value)
+            var = where(ordinary, var_first, var)
+            t4 = where(ordinary, t4_first, t4)
+            rstd_value = where(ordinary, rstd_value_first, rstd_value)
             for d in range(13):
                 x_at = advance(x_tile, d * 16)
                 y_at = advance(y_tile, d * 16)
@@ -149,9 +156,6 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                 y_wide = fma(t3_wide, rstd_value, bias_wide)
                 store(y_at, 0, where(ordinary, as_float64(y_i), y_wide))
             store_rows(y, i * 13, count, 13, 16, y_tile)
-            mu_high_value = where(ordinary, mu_high_value_first, mu_high_value)
-            mu_low_value = where(ordinary, mu_low_value_first, mu_low_value)
-            rstd_value = where(ordinary, rstd_value_first, rstd_value)
         if is_given(mu_high):
             store_partial(mu_high, i, count, mu_high_value)
         if is_given(mu_low):
@@ -180,8 +184,8 @@ def lnc_layer_norm_backward(
         i = tile * 16
         count = min(16, rows - i)
         if large:
-            prefetch(x, i * 13 + 208, 208, 1)
-            prefetch(dy, i * 13 + 208, 208, 1)
+            prefetch(x, i * 13 + 208, 208, 2)
+            prefetch(dy, i * 13 + 208, 208, 2)
         dy_tile = columns(dy, i * 13, count, 13, 16)
         x_tile = columns(x, i * 13, count, 13, 16)
         dx_tile = columns_for(dx, 13, 16)

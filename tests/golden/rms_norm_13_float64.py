@@ -31,7 +31,7 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
         i = tile * 16
         count = min(16, rows - i)
         if large:
-            prefetch(x, i * 13 + 208, 208, 1)
+            prefetch(x, i * 13 + 208, 208, 2)
         x_tile = columns(x, i * 13, count, 13, 16)
         y_tile = columns_for(y, 13, 16)
         t3_lanes = f64x(0.0, 16)
@@ -69,8 +69,8 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end
         i = tile * 16
         count = min(16, rows - i)
         if large:
-            prefetch(x, i * 13 + 208, 208, 1)
-            prefetch(dy, i * 13 + 208, 208, 1)
+            prefetch(x, i * 13 + 208, 208, 2)
+            prefetch(dy, i * 13 + 208, 208, 2)
         x_tile = columns(x, i * 13, count, 13, 16)
         dy_tile = columns(dy, i * 13, count, 13, 16)
         dx_tile = columns_for(dx, 13, 16)

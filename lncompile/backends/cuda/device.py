@@ -108,13 +108,10 @@ def load(number: int, cubin: bytes, grid: Grid) -> Function:
         sizes |= {"grid": grid.blocks // grid.cluster, "cluster": grid.cluster}
     config = LaunchConfig(**sizes)
     kernel = _kernel(number, cubin, grid.entry)
-    if grid.shared > _SHARED_UNASKED:
+    if grid.shared:
+        # Without being asked a driver gives 48 KiB less what the kernel has statically.
         _allow_shared(kernel, number, grid.shared)
     return Function(kernel, launch, config)
-
-
-#: Bytes of shared memory that a block can have unless a kernel asks for more.
-_SHARED_UNASKED = 48 << 10
 
 
 def _allow_shared(kernel: Any, number: int, size: int) -> None:

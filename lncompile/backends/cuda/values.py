@@ -80,8 +80,9 @@ def pushed(typing_context: Any, value: Any, last: Any) -> Any:
 @intrinsic
 def where(typing_context: Any, condition: Any, chosen: Any, other: Any) -> Any:
     """``chosen`` in lanes where ``condition`` holds, ``other`` in those where it does not."""
-    if isinstance(chosen, Vector) and chosen.element == types.boolean:
-        kind = Vector(types.boolean, max(chosen.lanes, other.lanes, condition.lanes))
+    if _is_truth(chosen) and _is_truth(other):
+        lanes = [t.lanes for t in (chosen, other, condition) if isinstance(t, Vector)]
+        kind = Vector(types.boolean, max(lanes))
     else:
         joint = joined(chosen, other)
         element = joint.element if joint else None
@@ -99,6 +100,12 @@ def where(typing_context: Any, condition: Any, chosen: Any, other: Any) -> Any:
         return gathered(builder, [builder.select(*lanes) for lanes in columns])
 
     return kind(condition, chosen, other), generate
+
+
+def _is_truth(kind: Any) -> bool:
+    return isinstance(kind, types.Boolean | types.BooleanLiteral) or (
+        isinstance(kind, Vector) and kind.element == types.boolean
+    )
 
 
 @intrinsic
