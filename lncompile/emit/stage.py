@@ -219,7 +219,8 @@ class StageKernel:
         if elements.width.dtype == "float64":
             # Elements in float32 read copies of the first values; these read the values themselves.
             given = {line.partition(" = ")[0] for line in before}
-            values.update(node for node in nodes if self.context.scope.names.get(node) in given)
+            scope = self.context.scope
+            values.update(node for node in nodes if scope.is_wide(node) and scope.names.get(node) in given)
         again = self._of_all_lanes(fast, values, statistics(careful, nodes))
         return [*again, *self.elements.through_caches(mixed)]
 
