@@ -184,7 +184,7 @@ class StageKernel:
         if fast.conditions:
             lines.append(f"ordinary = {fast.ordinary}")
             more.append(("ordinary", "bool"))
-            holes |= {"elements": written or ["pass"], "careful": self._careful(fast, elements, nodes, lines)}
+            holes |= {"elements": written or ["pass"], "careful": self._careful(fast, elements, nodes)}
         template = "row_with_fallback" if fast.conditions else "row"
         if fast.together is None:
             ordinary = "everywhere(ordinary)" if self.context.loops.across else "ordinary"
@@ -196,8 +196,8 @@ class StageKernel:
         read = [node for node in nodes if isinstance(node, Input)] if fast.conditions else []
         return [*lines, *elements.for_each(values, body, pointers, [*results, *read], more)]
 
-    def _careful(self, fast: Row, elements: Row, nodes: list[Node], before: list[str]) -> list[str]:
-        """The second path of a row, whose first one began with the lines ``before``."""
+    def _careful(self, fast: Row, elements: Row, nodes: list[Node]) -> list[str]:
+        """The second path of a row, where the first one does not do."""
         careful_lanes = fitting(
             self.context.schedule.careful_lanes,
             self.context.nest.vector.size if self.context.nest.vector else 1,
@@ -218,9 +218,8 @@ class StageKernel:
         values = {self.context.contribution(out) for out in self.context.row_outputs}
         if elements.width.dtype == "float64":
             # Elements in float32 read copies of the first values; these read the values themselves.
-            given = {line.partition(" = ")[0] for line in before}
             scope = self.context.scope
-            values.update(node for node in nodes if scope.is_wide(node) and scope.names.get(node) in given)
+            values.update(node for node in nodes if scope.is_wide(node) and not scope.is_vector(node))
         again = self._of_all_lanes(fast, values, statistics(careful, nodes))
         return [*again, *self.elements.through_caches(mixed)]
 
