@@ -29,6 +29,11 @@ class DType(NamedTuple):
         """NumPy's type; imports the package that brings it, and raises ``LncError`` if there is none."""
         return _from_package(self.name) if self.number is None else np.dtype(self.name)
 
+    def holds(self, number: float) -> bool:
+        """Whether the type has ``number`` to its precision: it neither overflows there nor loses digits."""
+        limits = np.finfo(self.numpy)
+        return number == 0 or float(limits.tiny) <= abs(number) <= float(limits.max)
+
 
 TABLE: dict[str, DType] = {
     "float16": DType("float16", 2, "float32", "uint16_t", np.dtype(np.float16).num),

@@ -407,6 +407,19 @@ def topological(roots: Iterable[Node], known: Container[Node] = ()) -> list[Node
     return list(order)
 
 
+def up_to_reductions(roots: Iterable[Node]) -> list[Node]:
+    """The roots and what they depend on element by element: the walk goes no further than reductions."""
+    found: dict[Node, None] = {}
+    stack = [*roots]
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found[node] = None
+            if not isinstance(node, Reduce):
+                stack.extend(operands(node))
+    return list(found)
+
+
 def use_counts(program: Program) -> dict[Node, int]:
     """How many nodes and outputs use each node."""
     counts: dict[Node, int] = {}
@@ -425,6 +438,16 @@ def depending_on(nodes: Iterable[Node], is_source: Callable[[Node], bool]) -> se
         if is_source(node) or any(operand in reached for operand in operands(node)):
             reached.add(node)
     return reached
+
+
+def is_element(value: Node) -> bool:
+    """Whether a value is one of an argument's elements, but for sign and rounding: the same everywhere."""
+    match value:
+        case Input():
+            return True
+        case Cast(operand) | Unary("neg" | "abs", operand) | Reduce("max", operand):
+            return is_element(operand)
+    return False
 
 
 class Interner:

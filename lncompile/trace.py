@@ -15,7 +15,7 @@ from types import FrameType
 import numpy as np
 
 from lncompile import ir
-from lncompile.dtypes import compute_dtype
+from lncompile.dtypes import TABLE, compute_dtype
 from lncompile.equation import Equation
 from lncompile.errors import LncValueError
 from lncompile.language import Trace, Value
@@ -53,7 +53,7 @@ def trace(
     axes = tuple(ir.Axis(name, name in pattern.features, sizes.get(name)) for name in pattern.axes)
     compute = compute_dtype(dtypes.values())
     program = ir.Program(equation.name, axes, compute, inputs, outputs, isinstance(returned, tuple))
-    return _labelled(program, names)
+    return _with_constants_as_seen(_labelled(program, names))
 
 
 def _run(
@@ -128,3 +128,26 @@ def _labelled(program: ir.Program, names: Mapping[ir.Node, str]) -> ir.Program:
         mapped[node] = ir.with_label(rebuilt, names.get(node, ""))
     outputs = tuple(replace(out, value=mapped[out.value]) for out in program.outputs)
     return replace(program, outputs=outputs)
+
+
+def _with_constants_as_seen(program: ir.Program) -> ir.Program:
+    """``program`` with constants that elements are compared to rounded to the type that these have.
+
+    x == 0.1 holds where a float32 element was set to 0.1, as in NumPy, whatever the loop that compares them
+    computes in. A number that the type does not hold is no element, and stays.
+    """
+    dtype = TABLE[program.compute]
+
+    def seen(node: ir.Node) -> ir.Node:
+        if isinstance(node, ir.Const) and node.kind == "real" and dtype.holds(node.value):
+            return ir.Const(float(dtype.numpy.type(node.value)))
+        return node
+
+    def rule(node: ir.Node) -> ir.Node | None:
+        match node:
+            case ir.Binary(op, left, right) if op in (*ir.COMPARE, "maximum", "minimum"):
+                if ir.is_element(left) or ir.is_element(right):
+                    return ir.Binary(op, seen(left), seen(right), node.label)
+        return None
+
+    return ir.rewrite(program, rule)

@@ -113,10 +113,14 @@ class TestSimplify:
             (lambda x, p, r: lnc.sum(x * r * p), ["t2 = sum[d](x * p)", "y = t2 * r"]),
             (lambda x, p, r: lnc.sum(x / r), ["t1 = sum[d](x)", "y = t1 * (1.0 / r)"]),
             (lambda x, p, r: lnc.mean(-x), ["t1 = mean[d](x)", "y = -t1"]),
-            (lambda x, p, r: lnc.mean(x + r), ["t1 = mean[d](x)", "y = t1 + r"]),
-            (lambda x, p, r: lnc.sum(x + r), ["t1 = sum[d](x)", "y = t1 + r * 8.0"]),
-            (lambda x, p, r: lnc.sum(x - lnc.mean(x)), ["y = 0.0"]),
-            (lambda x, p, r: lnc.sum(r * (lnc.mean(x) - x)), ["y = 0.0"]),
+            # Digits that a part may lack, and NaNs, are for the equation to lose.
+            (lambda x, p, r: lnc.mean(x - r), ["y = mean[d](x - r)"]),
+            (lambda x, p, r: lnc.mean(x - 1e6), ["y = mean[d](x - 1000000.0)"]),
+            (lambda x, p, r: lnc.sum(x - lnc.mean(x)), ["t1 = mean[d](x)", "y = sum[d](x - t1)"]),
+            (
+                lambda x, p, r: lnc.mean((x - lnc.mean(x)) * (p - lnc.mean(p))),
+                ["t1 = mean[d](x)", "t3 [] = mean[d](p)", "y = mean[d]((x - t1) * (p - t3))"],
+            ),
             (lambda x, p, r: lnc.sum(x) + lnc.sum(x * p), ["y = sum[d](x + x * p)"]),
         ],
     )

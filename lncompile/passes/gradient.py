@@ -150,11 +150,11 @@ def pull_back(node: Node, ct: Node, program: Program) -> list[tuple[Node, Node]]
         case Reduce("mean", operand, over):
             return [(operand, Binary("div", ct, Const(float(program.count(over)))))]
         case Reduce("max", operand, over):
-            # Equal maxima share evenly, like torch's amax.
+            # Equal maxima share evenly, like torch's amax; and NaN, which equals nothing, gives 0 / 0.
             # Compared as they are saved: a kernel may compute either of them in more digits.
             is_max = Binary("eq", _saved(operand, program), _saved(node, program))
-            ties = Reduce("sum", Select(is_max, Const(1.0), Const(0.0)), over)
-            return [(operand, Select(is_max, Binary("div", ct, ties), Const(0.0)))]
+            at_max = Select(is_max, Const(1.0), Const(0.0))
+            return [(operand, _mul(at_max, Binary("div", ct, Reduce("sum", at_max, over))))]
         case _:
             raise AssertionError(f"no gradient rule for {node}: moments are made after the gradient")
 

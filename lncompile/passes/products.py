@@ -13,18 +13,24 @@ from collections.abc import Mapping
 from functools import reduce
 from itertools import groupby
 
+from lncompile.dtypes import TABLE
 from lncompile.ir import Binary, Const, Node, Unary
 
 
-def ordered_product(node: Node, used_once: set[Node], position: Mapping[str, int]) -> Node | None:
+def ordered_product(
+    node: Node, used_once: set[Node], position: Mapping[str, int], compute: str
+) -> Node | None:
     """The product ``node`` in that order; None where it is no product, or ordered already.
 
     Inner products are taken apart only where nothing else uses them. ``position`` gives the order of the axes
     in memory: which of two equally narrow factors comes first must not depend on how axes are called.
+    Constants whose product the type ``compute`` does not hold stay as they are: 0.0 * 1e30 * 1e30 is 0.
     """
     if not (isinstance(node, Binary) and node.op == "mul"):
         return None
     factors, constant = _factors(node, used_once)
+    if not TABLE[compute].holds(constant):
+        return None
     result = _joined(factors, abs(constant), position)
     if constant < 0:
         result = _negated(result)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lncompile.ir import Input, Node, Output, Program, Reduce, depending_on, operands, rebuilt
-from lncompile.passes.maxima import told_by_comparisons
+from lncompile.passes.maxima import told_by_meetings
 from lncompile.passes.powers import fitting
 from lncompile.printer import names_of
 
@@ -53,7 +53,7 @@ def _frontier(joint: Program, from_cotangent: set[Node], reduced: set[Node]) -> 
     """The row-sized values at which the walk from the gradients to the inputs stops, in program order."""
     found: set[Node] = set()
     seen: set[Node] = set()
-    taken_again = told_by_comparisons(joint)
+    taken_again = told_by_meetings(joint)
     stack = [output.value for output in joint.outputs if output.role == "gradient"]
     while stack:
         node = stack.pop()

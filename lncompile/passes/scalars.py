@@ -14,11 +14,27 @@ import numpy as np
 
 from lncompile.dtypes import TABLE
 from lncompile.interpret import BINARY, UNARY
-from lncompile.ir import Binary, Cast, Const, Node, Program, Select, Unary, rewrite
+from lncompile.ir import (
+    Binary,
+    Cast,
+    Const,
+    Input,
+    Node,
+    Program,
+    Reduce,
+    Select,
+    Unary,
+    rewrite,
+    topological,
+    up_to_reductions,
+)
 
 
-def simplify_scalar(node: Node) -> Node | None:
-    """What replaces ``node``, whose operands are simplified already; None where no rule applies."""
+def simplify_scalar(node: Node, compute: str) -> Node | None:
+    """What replaces ``node``, whose operands are simplified already; None where no rule applies.
+
+    ``compute`` is the type that loops over elements compute in.
+    """
     known = _known(node)
     if isinstance(known, Const) and not isinstance(node, Select):
         # A fold that overflows or is invalid stays as it was written: the kernel then computes it.
@@ -42,7 +58,7 @@ def simplify_scalar(node: Node) -> Node | None:
         case Binary("add" | "sub", a, b):
             return _sum(node.op, a, b)
         case Binary("div", a, b):
-            return _quotient(a, b)
+            return _quotient(a, b, compute)
     return None
 
 
@@ -95,16 +111,28 @@ def _sum(op: str, a: Node, b: Node) -> Node | None:
     return None
 
 
-def _quotient(a: Node, b: Node) -> Node | None:
+def _quotient(a: Node, b: Node, compute: str) -> Node | None:
     match a, b:
-        case (value, Const(constant)) if constant != 0 and math.isfinite(1.0 / constant):
+        case (value, Const(constant)):
             # Half an ulp more than the division, which costs ten times as much.
-            return Binary("mul", value, Const(1.0 / constant))
+            inverse = 1.0 / constant if constant else math.inf
+            return Binary("mul", value, Const(inverse)) if TABLE[compute].holds(inverse) else None
         case (Unary("neg", value), divisor):
             return Unary("neg", Binary("div", value, divisor))
         case (value, Unary("neg", divisor)):
             return Unary("neg", Binary("div", value, divisor))
-        case (value, divisor) if divisor.axes < value.axes:
+        case (value, divisor) if divisor.axes < value.axes and not _is_share(value, divisor):
             # A division for each element becomes one for each row.
             return Binary("mul", value, Binary("div", Const(1.0), divisor))
     return None
+
+
+def _is_share(value: Node, divisor: Node) -> bool:
+    """Whether ``value`` is divided by what its largest element tells: x / max(x) is 1 there, nowhere more.
+
+    The product x * (1 / max(x)) is less for one row in seven, and 1 - x * (1 / max(x)), a multiply-add, may
+    be negative.
+    """
+    arrays = {node for node in topological([value]) if isinstance(node, Input)}
+    maxima = [node for node in up_to_reductions([divisor]) if isinstance(node, Reduce) and node.op == "max"]
+    return any(array in arrays for array in topological(maxima))

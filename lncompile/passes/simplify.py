@@ -12,9 +12,9 @@ in ``reductions.py``, the order of products in ``products.py``.
 from __future__ import annotations
 
 from lncompile.errors import CompilerBug
-from lncompile.ir import Binary, Input, Node, Program, Reduce, Unary, depending_on, rewrite, use_counts
+from lncompile.ir import Binary, Node, Program, Reduce, Unary, rewrite, use_counts
 from lncompile.passes.products import ordered_product
-from lncompile.passes.reductions import centres, simplify_reduction, without_sign
+from lncompile.passes.reductions import centres, gradients_in, simplify_reduction, without_sign
 from lncompile.passes.scalars import simplify_scalar
 
 #: Sweeps needed so far: 7, by layer norm's gradient. Many more mean that two rules undo each other.
@@ -52,7 +52,7 @@ def _reductions(program: Program) -> int:
 
 def _sweep(program: Program) -> Program:
     uses = use_counts(program)
-    late = _late_reductions(program)
+    gradients = gradients_in(program)
     used_once = {node for node, count in uses.items() if count == 1}
     position = {axis.name: at for at, axis in enumerate(program.axes)}
     nodes, whole = set(program.nodes), centres(program)
@@ -62,22 +62,15 @@ def _sweep(program: Program) -> Program:
             # Of a node that this sweep made, only the next one knows whether it is a centre.
             if node not in nodes:
                 return None
-            return without_sign(node) if node in whole else simplify_reduction(node, program, late)
+            return without_sign(node) if node in whole else simplify_reduction(node, program, gradients)
         return (
-            simplify_scalar(node)
+            simplify_scalar(node, program.compute)
             or _variance(node)
-            or ordered_product(node, used_once, position)
+            or ordered_product(node, used_once, position, program.compute)
             or _products_last(node, used_once)
         )
 
     return rewrite(program, rule)
-
-
-def _late_reductions(program: Program) -> set[Node]:
-    """Values that depend on a reduction of a cotangent: known only after a pass over the row."""
-    order = program.nodes
-    from_cotangent = depending_on(order, lambda n: isinstance(n, Input) and n.role == "cotangent")
-    return depending_on(order, lambda n: isinstance(n, Reduce) and n in from_cotangent)
 
 
 def _variance(node: Node) -> Node | None:

@@ -26,7 +26,7 @@ from lncompile.ir import (
 )
 from lncompile.passes.collapse import collapse
 from lncompile.passes.loops import Loops
-from lncompile.passes.maxima import comparisons
+from lncompile.passes.maxima import meetings
 from lncompile.passes.offsets import offsets
 from lncompile.passes.ones import without_ones
 from lncompile.passes.scalars import without_constant_operations
@@ -83,7 +83,7 @@ def plan(program: Program, schedule: Limits, taken: frozenset[str] = frozenset()
     while program.outputs:
         program = collapse(_pruned(program))
         # First, as the others change what is compared: computed once, it is read by both sides.
-        results = {value: program.ordered(value.axes) for _, value, _ in comparisons(program)}
+        results = {value: program.ordered(value.axes) for _, value, _ in meetings(program)}
         if not results and together:
             program = channels_first(program, *together)
             results = for_each_channel(program, *together)
