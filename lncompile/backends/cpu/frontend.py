@@ -25,6 +25,7 @@ from lncompile.backends.cpu import (
     vectors,
 )
 from lncompile.backends.cpu.target import CpuTarget
+from lncompile.backends.cpu.webs import SplitIntoWebs
 from lncompile.digest import short_digest
 from lncompile.emit.lower import Function, Lowered
 from lncompile.interrupts import interrupts_held
@@ -62,9 +63,8 @@ class _KernelCompiler(compiler.CompilerBase):
             untyped_passes.TranslateByteCode,
             untyped_passes.FixupArgs,
             untyped_passes.IRProcessing,
-            untyped_passes.ReconstructSSA,
+            SplitIntoWebs,
             typed_passes.NopythonTypeInference,
-            typed_passes.PreLowerStripPhis,
             typed_passes.NativeLowering,
             typed_passes.NoPythonBackend,
         ):
