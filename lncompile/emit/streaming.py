@@ -105,9 +105,13 @@ class Streaming:
         if bytes_ * (2 * len(inputs) + len(in_common) + len(self.context.kept_in_blocks)) > _MOST_AHEAD:
             return []
         least = _SECOND_LEVEL_FROM if len(inputs) == 1 else _SECOND_LEVEL_FROM_OF_SEVERAL
-        level = 2 if len(inputs) * bytes_ >= least else 1
+        rows = self.context.schedule.rows_ahead
+        level = 2 if rows > 1 or len(inputs) * bytes_ >= least else 1
         nest, innermost = self.context.nest, self.context.loops.units[-1]
-        return [prefetched(row, node, as_python(nest.stride(node, innermost)), level) for node in inputs]
+        return [
+            prefetched(row, node, as_python(product([str(rows), nest.stride(node, innermost)])), level)
+            for node in inputs
+        ]
 
     @cached_property
     def tiles_ahead(self) -> list[str]:
