@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lncompile.errors import LncTypeError, LncValueError
 from lncompile.kernel import access_to
 from lncompile.language import mean, square
 from lncompile.norm import Norm, dispatcher_of, norm
+from lncompile.specialize import plain
 
 
 def _of_channels(array: Any) -> Any:
@@ -195,10 +197,30 @@ def over(channel_norm: Any, pattern: str) -> Norm:
 
 
 def number(name: str, value: object) -> float:
-    """``value`` as a float; ``LncError`` where it is no number."""
+    """``value`` as a finite float; ``LncError`` where it is none."""
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise LncTypeError(f"{name}: expected a number; got {arr.described(value)}")
     try:
-        return float(value)
+        found = float(value)
     except OverflowError:
         raise LncValueError(f"{name}: expected a number that a float holds; got a larger one") from None
+    if not isfinite(found):
+        raise LncValueError(f"{name}: expected a finite number; got {found}")
+    return found
+
+
+def epsilon(value: object, *, positive: bool = False) -> float:
+    """``value`` as what is added to a variance; ``LncError`` where it cannot be."""
+    eps = number("eps", value)
+    if eps < 0 or (positive and not eps):
+        least = "a positive number in training" if positive else "a number of at least 0"
+        raise LncValueError(f"eps: expected {least}; got {eps!r}")
+    return eps
+
+
+def flag(name: str, value: object) -> bool:
+    """``value`` as a bool; ``LncError`` where it is none: arrays and texts have a truth value too."""
+    if not isinstance(value, bool | np.bool_):
+        raise LncTypeError(f"{name}: expected True or False; got {arr.described(value)}")
+    return bool(value)
