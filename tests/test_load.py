@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -215,6 +216,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "library that is a directory": (
         lambda d: ((d / LIBRARY).unlink(), (d / LIBRARY).mkdir()),
         "cannot be read: Is a directory",
+    ),
+    "library that is a pipe": (
+        lambda d: ((d / LIBRARY).unlink(), os.mkfifo(d / LIBRARY)),
+        "is no regular file",
+    ),
+    "manifest that is a pipe": (
+        lambda d: ((d / "manifest.json").unlink(), os.mkfifo(d / "manifest.json")),
+        "is no regular file",
     ),
     "another ABI": (
         lambda d: edited(d, lambda m: [k["python"].update(abi=[0]) for k in m["kernels"]]),
