@@ -207,6 +207,13 @@ def test_parameters() -> None:
             assert not np.array_equal(array, other.params[name])
 
 
+@pytest.mark.parametrize("kind", [LNRNN, LNLSTM, LNGRU])
+def test_no_dtype_is_float32(kind: Any) -> None:
+    cell = kind(3, 7, dtype=None)
+    assert cell.dtype == np.float32
+    assert all(array.dtype == np.float32 for array in cell.params.values())
+
+
 def test_writing_into_parameters_changes_the_cell() -> None:
     cell = LNRNN(3, 7)
     xs = np.ones((2, 1, 3), np.float32)
