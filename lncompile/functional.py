@@ -11,7 +11,6 @@ in memory, such as ``x.transpose(0, 3, 1, 2)`` of an array [n h w c], is read as
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -21,6 +20,7 @@ from lncompile import norms
 from lncompile.channels import Running, check_out, checked_channels, epsilon, flag, over, run, tracked
 from lncompile.dtypes import compute_dtype
 from lncompile.errors import LncTypeError, LncValueError
+from lncompile.integers import integer
 from lncompile.kernel import access_to
 from lncompile.norm import Norm
 
@@ -122,7 +122,7 @@ def group_norm(
     """
     x, (channels,) = checked_channels(input, weight=weight, bias=bias)
     try:
-        groups = operator.index(num_groups)
+        groups = integer(num_groups)
     except TypeError:
         raise LncTypeError(f"num_groups: expected an int; got {arr.described(num_groups)}") from None
     if groups < 1 or channels % groups:
@@ -177,7 +177,7 @@ def instance_norm(
 def _check_shapes(input: object, normalized_shape: Sequence[int], **parameters: object) -> int:
     """The number of normalized dimensions; ``LncError`` where an array does not end in them."""
     try:
-        shape = tuple(map(operator.index, normalized_shape))
+        shape = tuple(map(integer, normalized_shape))
     except TypeError:
         got = arr.described(normalized_shape)
         raise LncTypeError(f"normalized_shape: expected a sequence of ints; got {got}") from None
