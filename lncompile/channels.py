@@ -15,7 +15,7 @@ from lncompile.dtypes import TABLE, rounded
 from lncompile.errors import LncTypeError, LncValueError
 from lncompile.kernel import access_to
 from lncompile.language import mean, square
-from lncompile.norm import Norm, dispatcher_of, norm
+from lncompile.norm import dispatcher_of, norm
 from lncompile.specialize import plain
 
 
@@ -131,7 +131,7 @@ def tracked(
     wider = None
     if running.arrays and x.dtype.itemsize < TABLE["float32"].itemsize:
         # The norm's have the dtype of x, too narrow for small steps. First, since ``out`` may be x.
-        moments = over(_moments, dispatcher_of(channel_norm).equation.pattern.text)
+        moments = _moments.over(dispatcher_of(channel_norm).equation.pattern.text)
         wider = run(moments, x, out_dtype="float32")
     written = None if out is None else (out, *(access_to(x).empty(shape, x) for _ in range(2)))
     y, *statistics = run(channel_norm, x, weight, bias, eps=eps, out=written)
@@ -155,7 +155,7 @@ def run(channel_norm: Any, x: Any, *parameters: object, out: Any = None, **optio
     """
     if not _is_channels_last(x):
         return channel_norm(x, *parameters, out=out, **options)
-    last = over(channel_norm, _channels_last(dispatcher_of(channel_norm).equation.pattern))
+    last = channel_norm.over(_channels_last(dispatcher_of(channel_norm).equation.pattern))
 
     def each(made: Any, moved: Callable[[Any], Any]) -> Any:
         if isinstance(made, tuple):
@@ -187,13 +187,6 @@ def _channels_last(pattern: ax.Pattern) -> str:
     names = {name: f"[{name}]" if name in pattern.features else name for name in pattern.axes}
     first, channels, *rest = (tuple(names[name] for name in dim) for dim in pattern.dims)
     return ax.show((first, *rest, channels))
-
-
-@cache
-def over(channel_norm: Any, pattern: str) -> Norm:
-    """``norm.over(pattern)``, made once, so that it keeps its kernels."""
-    made: Norm = channel_norm.over(pattern)
-    return made
 
 
 def number(name: str, value: object) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 
 from lncompile import arrays as arr
 from lncompile import norms
-from lncompile.channels import Running, check_out, checked_channels, epsilon, flag, over, run, tracked
+from lncompile.channels import Running, check_out, checked_channels, epsilon, flag, run, tracked
 from lncompile.dtypes import compute_dtype
 from lncompile.errors import LncTypeError, LncValueError
 from lncompile.integers import integer
@@ -170,7 +170,7 @@ def instance_norm(
         raise LncValueError(f"input: expected more than 1 spatial element when training; got {x.shape}")
     if not running.arrays:
         return run(norms.instance_norm, x, weight, bias, eps=eps, out=out)
-    each = over(norms.batch_norm, "n c [...]")
+    each = norms.batch_norm.over("n c [...]")
     return tracked(each, x, weight, bias, eps, out, running, x.shape[:2], count)
 
 
@@ -194,6 +194,6 @@ def _check_shapes(input: object, normalized_shape: Sequence[int], **parameters: 
     return len(shape)
 
 
-def _over_last(norm: Any, count: int) -> Norm:
+def _over_last(norm: Norm, count: int) -> Norm:
     """A norm of the last dimension as one of the last ``count``."""
-    return norm if count == 1 else over(norm, f"... [{' '.join(f'd{at}' for at in range(count))}]")
+    return norm if count == 1 else norm.over(f"... [{' '.join(f'd{at}' for at in range(count))}]")
