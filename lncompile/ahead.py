@@ -18,7 +18,8 @@ from lncompile.requested import requested
 class CompiledKernel(Protocol):
     """What :func:`compile` returns: a callable for the features, dtypes and constants that it was made for.
 
-    Any number of rows is accepted.
+    Any number of rows is accepted. Norms and contexts can be pickled, this cannot: compile again where it is
+    needed, which finds the kernel in the cache.
     """
 
     stages: Mapping[str, str]
@@ -69,6 +70,9 @@ def compile(
     fixed = Fixed(dispatcher.equation, dispatcher.signature, [candidate])
     call = wrapped(fixed)
     call.__doc__ = dispatcher.equation.function.__doc__
+    call.__name__, call.__module__ = dispatcher.equation.name, __name__
+    # Nothing leads to it by this name: an attempt to pickle it says what it was.
+    call.__qualname__ = f"compile({call.__name__})"
     call.stages, call.target, call.interface = kernel.stages, kernel.target, kernel.interface
     if is_cuda(target):
         from lncompile.device_kernel import DeviceKernel

@@ -6,13 +6,13 @@ dimension into several axes as in einops, and ``...`` stands for any number of d
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Mapping
 from math import prod
 from typing import NamedTuple
 
 from lncompile.errors import LncTypeError, LncValueError
+from lncompile.integers import integer
 
 ELLIPSIS = "..."
 _TOKEN = re.compile(r"\.\.\.|[^\W\d]\w*|[\[\]()]|\S")
@@ -156,11 +156,9 @@ def solve(
 
 def _given_size(name: str, size: object) -> int:
     try:
-        number = operator.index(size)  # type: ignore[arg-type]
+        number = integer(size)
     except TypeError:
-        number = None
-    if number is None or isinstance(size, bool):
-        raise LncTypeError(f"{name}: expected a positive int, the size of an axis; got {size!r}")
+        raise LncTypeError(f"{name}: expected a positive int, the size of an axis; got {size!r}") from None
     if number < 1:
         raise LncValueError(f"{name}: expected a positive int, the size of an axis; got {size!r}")
     return number

@@ -19,6 +19,7 @@ import errno
 import itertools
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -302,7 +303,7 @@ def read_record(path: str) -> Any:
         FileNotFoundError: there is none.
         Damaged: it is not what was written.
     """
-    data = _read(path)
+    data = read_bytes(path)
     body = data[_RECORD_BODY]
     if data != seal(body):
         raise Damaged(path, "does not match its own digest")
@@ -311,7 +312,7 @@ def read_record(path: str) -> Any:
 
 def _read_checked(path: str, expected: Mapping[str, Any]) -> bytes:
     try:
-        data = _read(path)
+        data = read_bytes(path)
     except FileNotFoundError as error:
         raise Damaged(path, "is missing") from error
     if len(data) != expected["bytes"]:
@@ -321,14 +322,27 @@ def _read_checked(path: str, expected: Mapping[str, Any]) -> bytes:
     return data
 
 
-def _read(path: str) -> bytes:
+def read_bytes(path: str) -> bytes:
+    """The content of a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Damaged: it cannot be read, or is no regular file.
+    """
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise Damaged(path, "is no regular file")
             return file.read()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise Damaged(path, f"cannot be read: {error.strerror}") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Like ``os.open``, which waits for a writer where ``path`` is a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def renew(path: str) -> None:

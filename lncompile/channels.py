@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from lncompile.dtypes import TABLE, rounded
 from lncompile.errors import LncTypeError, LncValueError
 from lncompile.kernel import access_to
 from lncompile.language import mean, square
-from lncompile.norm import Norm, dispatcher_of, norm
+from lncompile.norm import dispatcher_of, norm
+from lncompile.specialize import plain
 
 
 def _of_channels(array: Any) -> Any:
@@ -129,7 +131,7 @@ def tracked(
     wider = None
     if running.arrays and x.dtype.itemsize < TABLE["float32"].itemsize:
         # The norm's have the dtype of x, too narrow for small steps. First, since ``out`` may be x.
-        moments = over(_moments, dispatcher_of(channel_norm).equation.pattern.text)
+        moments = _moments.over(dispatcher_of(channel_norm).equation.pattern.text)
         wider = run(moments, x, out_dtype="float32")
     written = None if out is None else (out, *(access_to(x).empty(shape, x) for _ in range(2)))
     y, *statistics = run(channel_norm, x, weight, bias, eps=eps, out=written)
@@ -153,7 +155,7 @@ def run(channel_norm: Any, x: Any, *parameters: object, out: Any = None, **optio
     """
     if not _is_channels_last(x):
         return channel_norm(x, *parameters, out=out, **options)
-    last = over(channel_norm, _channels_last(dispatcher_of(channel_norm).equation.pattern))
+    last = channel_norm.over(_channels_last(dispatcher_of(channel_norm).equation.pattern))
 
     def each(made: Any, moved: Callable[[Any], Any]) -> Any:
         if isinstance(made, tuple):
@@ -187,18 +189,31 @@ def _channels_last(pattern: ax.Pattern) -> str:
     return ax.show((first, *rest, channels))
 
 
-@cache
-def over(channel_norm: Any, pattern: str) -> Norm:
-    """``norm.over(pattern)``, made once, so that it keeps its kernels."""
-    made: Norm = channel_norm.over(pattern)
-    return made
-
-
 def number(name: str, value: object) -> float:
-    """``value`` as a float; ``LncError`` where it is no number."""
+    """``value`` as a finite float; ``LncError`` where it is none."""
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise LncTypeError(f"{name}: expected a number; got {arr.described(value)}")
     try:
-        return float(value)
+        found = float(value)
     except OverflowError:
         raise LncValueError(f"{name}: expected a number that a float holds; got a larger one") from None
+    if not isfinite(found):
+        raise LncValueError(f"{name}: expected a finite number; got {found}")
+    return found
+
+
+def epsilon(value: object, *, positive: bool = False) -> float:
+    """``value`` as what is added to a variance; ``LncError`` where it cannot be."""
+    eps = number("eps", value)
+    if eps < 0 or (positive and not eps):
+        least = "a positive number in training" if positive else "a number of at least 0"
+        raise LncValueError(f"eps: expected {least}; got {eps!r}")
+    return eps
+
+
+def flag(name: str, value: object) -> bool:
+    """``value`` as a bool; ``LncError`` where it is none: arrays and texts have a truth value too."""
+    if not isinstance(value, bool | np.bool_):
+        raise LncTypeError(f"{name}: expected True or False; got {arr.described(value)}")
+    return bool(value)

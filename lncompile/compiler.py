@@ -160,6 +160,8 @@ def _override(norm: str, stage: str) -> str | None:
     directory = os.environ.get("LNCOMPILE_OVERRIDE")
     if not directory:
         return None
+    if not os.path.isdir(directory):
+        raise LncValueError(f"LNCOMPILE_OVERRIDE: expected a directory; got {directory!r}")
     path = Path(directory) / f"{norm}.{stage}.{interface.STAGES[stage]}"
     if not path.exists():
         return None

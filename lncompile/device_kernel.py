@@ -16,16 +16,16 @@ from lncompile.backends.cuda import described, device
 from lncompile.backends.cuda.packed import Code, unpacked
 from lncompile.backends.cuda.target import CudaTarget, serving
 from lncompile.buffers import batch_sizes, shape_of, with_role
-from lncompile.device_quick import DeviceContext, NoQuickCalls, QuickCalls
+from lncompile.device_quick import NoQuickCalls, QuickCalls, context_of
 from lncompile.device_runner import PhaseRunner
 from lncompile.dtypes import TABLE
 from lncompile.emit.cuda import launches
 from lncompile.errors import LncTypeError, LncValueError
 from lncompile.interface import Buffer, Phase
-from lncompile.kernel import Context, Kernel, Signature, refuse
+from lncompile.kernel import Context, Kernel, Remade, Signature, refuse
 
 
-class DeviceKernel:
+class DeviceKernel(Remade):
     """The code of one specialization for CUDA, its interface, and how its norm is called.
 
     It has the same ways to be called as ``Kernel``, the quick ones in :class:`QuickCalls`.
@@ -108,9 +108,7 @@ class DeviceKernel:
     def forward(self, values: Sequence[Any], out: object = None) -> tuple[Any, Context]:
         """The outputs, and the context for :meth:`backward`."""
         result, inputs, saved = self._computed(values, out, saves=True)
-        x = inputs[0]
-        pointers = tuple(0 if array is None else array.data.ptr for array in (*inputs, *saved))
-        return result, DeviceContext(self, inputs, saved, (x.shape, x.device.id), pointers)
+        return result, context_of(self, inputs, saved)
 
     def _computed(
         self, values: Sequence[Any], out: object, *, saves: bool

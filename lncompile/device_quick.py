@@ -54,6 +54,17 @@ class DeviceContext(Context):
             self._saved = tuple(self._ready.arrays_in(self._memory))
         return self._saved
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies of the arrays lie elsewhere.
+        return context_of, (self.kernel, self.inputs, self.saved)
+
+
+def context_of(kernel: Any, inputs: Sequence[Any], saved: Sequence[Any]) -> DeviceContext:
+    """The context of a kernel's forward that has these arrays."""
+    x = inputs[0]
+    pointers = tuple(0 if array is None else array.data.ptr for array in (*inputs, *saved))
+    return DeviceContext(kernel, inputs, saved, (x.shape, x.device.id), pointers)
+
 
 class NoQuickCalls:
     """What a kernel has before its first call, which may be on a machine without CuPy: accepts nothing."""

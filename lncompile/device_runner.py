@@ -129,7 +129,9 @@ class PhaseRunner:
         """``ready.tail`` for workspaces that stay on a stream.
 
         They are never freed, since a graph may have captured their address. Sizes are powers of two, so that
-        shapes share them: all together take less than four times the largest.
+        shapes share them: all together take less than four times the largest. A new stream with the handle of
+        a destroyed one takes over its workspaces, as it does its free memory in CuPy's pool; with workspaces
+        of its own, a program that makes a stream for every call would fill the device.
         """
         start = self._memory(ready, stream) if ready.bytes else 0
         tail = ready.tail(start)

@@ -1,9 +1,16 @@
-"""Norms over zero features: there is nothing to compile, and NumPy says what a mean of nothing is."""
+"""Norms over zero features: there is nothing to compile, and NumPy says what a mean of nothing is.
+
+Gradients are interpreted as they are derived: sums over nothing, which are zero. A kernel's, simplified, are
+such sums times statistics::
+
+    dweight = sum[n](dy * ((x - mean) * rstd)) = 0      sum[n](dy * (x - mean)) * rstd = 0 * NaN
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -12,6 +19,8 @@ from lncompile.dtypes import rounded
 from lncompile.interface import Phase
 from lncompile.interpret import interpret
 from lncompile.kernel import Kernel, Signature, refuse
+from lncompile.passes.gradient import gradient
+from lncompile.passes.unstack import unstack
 
 if TYPE_CHECKING:
     from lncompile.arrays import Array
@@ -28,6 +37,11 @@ class _Interpreted:
         self._phase = phase
         self._program = program
         self._fixed = fixed
+        # Kernels rename what they need the word of; the order stays.
+        self._buffers: dict[str, str] = {}
+        for role in {array.role for array in program.arrays}:
+            names = dict.fromkeys(array.array for array in program.arrays if array.role == role)
+            self._buffers |= zip(names, (b.name for b in phase.buffers if b.role == role), strict=True)
 
     def run(self, arrays: Sequence[Array | None]) -> None:
         """Fill the written arrays with the interpreter's results."""
@@ -36,7 +50,7 @@ class _Interpreted:
         }
         sizes = self._sizes(by_name[self._phase.buffers[0].name].shape)
         inputs = {
-            node.array: by_name[node.array].reshape(
+            node.array: by_name[self._buffers[node.array]].reshape(
                 [dim if isinstance(dim, int) else sizes[dim] for dim in node.layout]
             )
             for node in self._program.inputs
@@ -44,10 +58,12 @@ class _Interpreted:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
             results = interpret(self._program, inputs)
-        for buffer in self._phase.buffers:
-            if buffer.name in results and buffer.name in by_name:
-                array = by_name[buffer.name]
-                array[...] = rounded(results[buffer.name], buffer.dtype).reshape(array.shape)
+        dtypes = {buffer.name: buffer.dtype for buffer in self._phase.buffers}
+        for name, result in results.items():
+            buffer = self._buffers[name]
+            if buffer in by_name:
+                array = by_name[buffer]
+                array[...] = rounded(result, dtypes[buffer]).reshape(array.shape)
 
     def _sizes(self, shape: tuple[int, ...]) -> dict[str, int]:
         """The sizes of the program's axes, each of which may be several (``n*h``), for x of ``shape``."""
@@ -64,13 +80,15 @@ class _Interpreted:
 
 def empty_kernel(signature: Signature, compilation: Compilation, stages: Mapping[str, str]) -> Kernel:
     """A kernel that interprets: the same interface, no library."""
-    offered, pair = compilation.lowered.interface, compilation.lowered.pair
+    offered, fixed = compilation.lowered.interface, compilation.request.sizes
+    joint = gradient(unstack(compilation.program))
+    gradients = tuple(output for output in joint.outputs if output.role == "gradient")
     return Kernel(
         signature,
         offered,
         compilation.target.name,
         compilation.program.returns_tuple,
-        _Interpreted(offered.forward, pair.forward, compilation.request.sizes),
-        _Interpreted(offered.backward, pair.backward, compilation.request.sizes),
+        _Interpreted(offered.forward, compilation.lowered.pair.forward, fixed),
+        _Interpreted(offered.backward, replace(joint, outputs=gradients), fixed),
         stages,
     )

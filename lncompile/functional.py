@@ -1,8 +1,9 @@
 """The normalizations of ``torch.nn.functional`` on NumPy and CuPy arrays: its names, order and defaults.
 
-More parameters stand at the end only: ``out`` receives the result and is returned. These functions compute
-results alone; gradients are where the equations are: ``lncompile.layer_norm.forward`` and ``.backward``, and
-so on.
+More parameters stand at the end only: ``out`` receives the result and is returned. ``eps`` and ``momentum``
+are finite, ``eps`` is not negative, and ``training`` and ``use_input_stats`` are bools. These functions
+compute results alone; gradients are where the equations are: ``lncompile.layer_norm.forward`` and
+``.backward``, and so on.
 
 ``batch_norm``, ``group_norm`` and ``instance_norm`` take arrays [n c ...]. One whose channels are innermost
 in memory, such as ``x.transpose(0, 3, 1, 2)`` of an array [n h w c], is read as it lies; results are like it.
@@ -10,16 +11,16 @@ in memory, such as ``x.transpose(0, 3, 1, 2)`` of an array [n h w c], is read as
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 from lncompile import arrays as arr
 from lncompile import norms
-from lncompile.channels import Running, check_out, checked_channels, number, over, run, tracked
+from lncompile.channels import Running, check_out, checked_channels, epsilon, flag, run, tracked
 from lncompile.dtypes import compute_dtype
 from lncompile.errors import LncTypeError, LncValueError
+from lncompile.integers import integer
 from lncompile.kernel import access_to
 from lncompile.norm import Norm
 
@@ -40,6 +41,7 @@ def layer_norm(
     ``weight`` and ``bias`` have the shape ``normalized_shape``. Raises ``LncError`` where shapes do not fit.
     """
     count = _check_shapes(input, normalized_shape, weight=weight, bias=bias)
+    eps = epsilon(eps)
     check_out(out, input=input, weight=weight, bias=bias)
     return _over_last(norms.layer_norm, count)(input, weight, bias, eps=eps, out=out)
 
@@ -63,6 +65,7 @@ def rms_norm(
         arrays = {"input": input, "weight": weight}
         given = [arr.dtype_name(name, array) for name, array in arrays.items() if array is not None]
         eps = _EPSILON[compute_dtype(given)]
+    eps = epsilon(eps)
     return _over_last(norms.rms_norm, count)(input, weight, eps=eps, out=out)
 
 
@@ -86,13 +89,11 @@ def batch_norm(
     changed when all else is done; an empty ``input`` leaves them as they are. ``weight`` and ``bias`` [c].
 
     Raises ``LncError``: shapes or dtypes do not fit, one running statistic is None or both are needed, a
-    channel has one value alone to take statistics of, ``eps`` is negative, or 0 in training.
+    channel has one value alone to take statistics of, or ``eps`` is 0 in training.
     """
     x, channels = checked_channels(input, weight=weight, bias=bias)
-    number("eps", eps)
-    if eps < 0 or (training and eps == 0):
-        least = "a positive number in training" if training else "a number of at least 0"
-        raise LncValueError(f"eps: expected {least}; got {eps!r}")
+    training = flag("training", training)
+    eps = epsilon(eps, positive=training)
     running = Running(
         running_mean, running_var, x, channels, momentum, None if training else "training=False"
     )
@@ -121,7 +122,7 @@ def group_norm(
     """
     x, (channels,) = checked_channels(input, weight=weight, bias=bias)
     try:
-        groups = operator.index(num_groups)
+        groups = integer(num_groups)
     except TypeError:
         raise LncTypeError(f"num_groups: expected an int; got {arr.described(num_groups)}") from None
     if groups < 1 or channels % groups:
@@ -130,6 +131,7 @@ def group_norm(
         raise LncValueError(
             f"input: expected more than 1 value per group; got {x.shape}, num_groups={groups}"
         )
+    eps = epsilon(eps)
     check_out(out, input=x, weight=weight, bias=bias)
     return run(norms.group_norm, x, weight, bias, eps=eps, g=groups, out=out)
 
@@ -156,6 +158,8 @@ def instance_norm(
     channel has one value alone to take statistics of.
     """
     x, channels = checked_channels(input, weight=weight, bias=bias)
+    use_input_stats = flag("use_input_stats", use_input_stats)
+    eps = epsilon(eps)
     needed = None if use_input_stats else "use_input_stats=False"
     running = Running(running_mean, running_var, x, channels, momentum, needed)
     check_out(out, running, input=x, weight=weight, bias=bias)
@@ -166,14 +170,14 @@ def instance_norm(
         raise LncValueError(f"input: expected more than 1 spatial element when training; got {x.shape}")
     if not running.arrays:
         return run(norms.instance_norm, x, weight, bias, eps=eps, out=out)
-    each = over(norms.batch_norm, "n c [...]")
+    each = norms.batch_norm.over("n c [...]")
     return tracked(each, x, weight, bias, eps, out, running, x.shape[:2], count)
 
 
 def _check_shapes(input: object, normalized_shape: Sequence[int], **parameters: object) -> int:
     """The number of normalized dimensions; ``LncError`` where an array does not end in them."""
     try:
-        shape = tuple(map(operator.index, normalized_shape))
+        shape = tuple(map(integer, normalized_shape))
     except TypeError:
         got = arr.described(normalized_shape)
         raise LncTypeError(f"normalized_shape: expected a sequence of ints; got {got}") from None
@@ -190,6 +194,6 @@ def _check_shapes(input: object, normalized_shape: Sequence[int], **parameters: 
     return len(shape)
 
 
-def _over_last(norm: Any, count: int) -> Norm:
+def _over_last(norm: Norm, count: int) -> Norm:
     """A norm of the last dimension as one of the last ``count``."""
-    return norm if count == 1 else over(norm, f"... [{' '.join(f'd{at}' for at in range(count))}]")
+    return norm if count == 1 else norm.over(f"... [{' '.join(f'd{at}' for at in range(count))}]")

@@ -100,7 +100,7 @@ class Context:
     """What a forward keeps for the backward: the arrays it was given and the statistics it saved.
 
     The arrays are not copied (unless ``out`` wrote over them): to change them before the backward
-    changes the gradients.
+    changes the gradients. A context is copied and pickled with its arrays, and with the norm by its name.
     """
 
     __slots__ = ("inputs", "kernel", "saved")
@@ -112,12 +112,42 @@ class Context:
         self.inputs = inputs
         self.saved = saved
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _context_again, (self.kernel, self.inputs, self.saved)
+
     def __repr__(self) -> str:
         kept = ", ".join(buffer.name for buffer in with_role(self.kernel.interface.forward, "saved"))
         return f"<context of {self.kernel.signature.name}, keeping {kept or 'nothing but its inputs'}>"
 
 
-class Kernel:
+def _context_again(kernel: Any, inputs: Sequence[Array | None], saved: Sequence[Array | None]) -> Context:
+    # What was pickled outside of the stream may lie anywhere.
+    return Context(kernel, tuple(map(_canonical, inputs)), tuple(map(_canonical, saved)))
+
+
+class Remade:
+    """A kernel as one of a kind in its process: copied as itself, and pickled as what makes it."""
+
+    signature: Signature
+    #: A function and its arguments that give the kernel in any process.
+    made_by: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+
+    def __deepcopy__(self, _: object) -> Any:
+        return self
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.made_by is None:
+            raise LncTypeError(
+                f"{self.signature.name}: expected a kernel of a norm to pickle; got one that lnc.load gave, "
+                "which has no norm"
+            )
+        return self.made_by
+
+
+class Kernel(Remade):
     """One library, its interface, and how its norm is called.
 
     For callers in a hurry there is ``new(x)``, the outputs for a first argument x (a tuple if ``count`` is

@@ -15,7 +15,6 @@ is on its way, when the interpreter ends, or in a forked child, whose blocks are
 
 from __future__ import annotations
 
-import operator
 import os
 import sys
 import threading
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from lncompile.errors import LncTypeError, LncValueError
+from lncompile.integers import integer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -128,7 +128,7 @@ def set_pool_bytes(n: int) -> None:
     """
     global _limit
     try:
-        number = operator.index(n)
+        number = integer(n)
     except TypeError:
         raise LncTypeError(f"n: expected an integer number of bytes; got {n!r}") from None
     if number < 0:

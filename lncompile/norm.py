@@ -38,6 +38,7 @@ class Norm(Protocol):
     """A normalization: what :func:`norm` makes of an equation."""
 
     __name__: str
+    __qualname__: str
 
     def __hash__(self) -> int:
         """That of a function: every norm is its own."""
@@ -61,7 +62,7 @@ class Norm(Protocol):
         """
 
     def over(self, pattern: str) -> Norm:
-        """The same equation on another pattern: ``layer_norm.over("n h w [c]")``.
+        """The same equation on another pattern: ``layer_norm.over("n h w [c]")``, each made once.
 
         Parameters follow where one feature axis is renamed or gives way to several; their other axes must
         be axes of the new pattern too.
@@ -72,6 +73,8 @@ class Norm(Protocol):
 _RECENT = 8
 #: Different options that recent kernels are kept for.
 _OPTIONS = 64
+#: What ``...`` is in the name of a norm, whose dots separate attributes.
+_DOTS = "…"
 
 # Names that begin with an underscore cannot clash: ``_checked_names`` refuses them as arguments.
 _WRAPPERS = """
@@ -125,6 +128,8 @@ class Dispatcher:
         self._kernels: dict[tuple[object, ...], AnyKernel] = {}
         self._recent: dict[tuple[object, ...], tuple[AnyKernel, ...]] = {}
         self._defaults: tuple[tuple[str, Any], ...] | None = None
+        #: The function that calls these kernels.
+        self.norm: Any = None
 
     def call(self, values: tuple[object, ...], out: object, options: dict[str, Any]) -> Any:
         """The slow path of a call: other recent kernels, then conversion, compilation or an error."""
@@ -202,6 +207,7 @@ class Dispatcher:
                 found = self._kernels.get(key)
                 if found is None:
                     found = build_kernel(self.equation, self.signature, special)
+                    found.made_by = _kernel_of, (self.norm, special)
                     self._kernels[key] = found
         return found
 
@@ -278,15 +284,48 @@ def norm(pattern: str, /, **axes: str) -> Callable[[Callable[..., Any]], Norm]:
 def make_norm(equation: Equation, axes: Mapping[str, str]) -> Norm:
     """The callable for an equation that was read."""
     _check_names(equation)
-    call = wrapped(Dispatcher(equation))
-
-    def over(other: str) -> Norm:
-        renamed = renamed_axes(equation.pattern, ax.parse(other), axes)
-        return make_norm(read_equation(equation.function, other, renamed), renamed)
-
+    dispatcher = Dispatcher(equation)
+    dispatcher.norm = call = wrapped(dispatcher)
     update_wrapper(call, equation.function)
-    call.over = over
+    call.over = Over(call, equation, axes)
     return call  # type: ignore[no-any-return]
+
+
+class Over:
+    """``norm.over``: the same equation on other patterns, each made once.
+
+    Its norms are its attributes too, ``layer_norm.over.('n h w [c]')``: Python pickles a function as the
+    name that leads to it.
+    """
+
+    def __init__(self, norm: Any, equation: Equation, axes: Mapping[str, str]) -> None:
+        self._norm = norm
+        self._equation = equation
+        self._axes = axes
+        self._made: dict[str, Norm] = {}
+
+    def __call__(self, pattern: str) -> Norm:
+        """The norm on ``pattern``; ``LncError`` where it does not fit the equation."""
+        found = self._made.get(pattern) if isinstance(pattern, str) else None
+        if found is None:
+            renamed = renamed_axes(self._equation.pattern, ax.parse(pattern), self._axes)
+            made = make_norm(read_equation(self._equation.function, pattern, renamed), renamed)
+            name = pattern.replace(ax.ELLIPSIS, _DOTS)
+            made.__qualname__ = f"{self._norm.__qualname__}.over.('{name}')"
+            found = self._made.setdefault(pattern, made)
+        return found
+
+    def __getattr__(self, name: str) -> Norm:
+        if not (name.startswith("('") and name.endswith("')")):
+            raise AttributeError(f"norm.over has no attribute {name!r}")
+        return self(name[2:-2].replace(_DOTS, ax.ELLIPSIS))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self._norm, "over")
+
+
+def _kernel_of(norm: Any, special: Specialization) -> AnyKernel:
+    return dispatcher_of(norm).compiled(special)
 
 
 def wrapped(dispatcher: Dispatcher) -> Any:

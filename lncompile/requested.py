@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from math import prod
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from lncompile import axes as ax
 from lncompile.dtypes import named
 from lncompile.errors import LncTypeError, LncValueError
+from lncompile.integers import integer
 from lncompile.norm import Dispatcher
 from lncompile.specialize import Specialization
 
@@ -36,7 +36,7 @@ def requested(
 
 def _checked_shape(shape: object) -> tuple[int, ...]:
     try:
-        sizes = tuple(operator.index(size) for size in shape)  # type: ignore[attr-defined]
+        sizes = tuple(integer(size) for size in shape)  # type: ignore[attr-defined]
     except TypeError:
         raise LncTypeError(
             f"shape: expected a sequence of ints, the shape of the first argument; got {shape!r}"

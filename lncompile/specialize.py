@@ -104,7 +104,7 @@ def exactly(options: Sequence[tuple[str, object]]) -> tuple[object, ...]:
 
     Raises ``LncError`` naming a value that cannot be hashed.
     """
-    options = [(name, _plain(value)) for name, value in options]
+    options = [(name, plain(value)) for name, value in options]
     key = tuple(
         (name, value.__class__, value.hex() if isinstance(value, float) else value) for name, value in options
     )
@@ -361,13 +361,13 @@ def constants_of(equation: Equation, given: Mapping[str, object]) -> tuple[tuple
 def _constant(equation: Equation, name: str, value: object, default: object) -> object:
     if value is inspect.Parameter.empty:
         raise LncTypeError(f"{name}: {equation.name} needs this constant")
-    value = _plain(value)
+    value = plain(value)
     if _is_number(default) and not _is_number(value):
         raise LncTypeError(f"{name}: expected a number; got {value!r}")
     return value
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A scalar of NumPy's, or an array without dimensions, as the Python value that it holds."""
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lncompile.axes import ELLIPSIS
+from lncompile.axes import ELLIPSIS, show
 from lncompile.backends.cpu.target import find
 from lncompile.compiler import Compilation
 from lncompile.dtypes import TABLE
@@ -26,7 +26,7 @@ from lncompile.equation import Equation, read_equation
 from lncompile.interface import Phase
 from lncompile.interpret import interpret
 from lncompile.ir import Input, Program, Reduce
-from lncompile.norm import dispatcher_of
+from lncompile.norm import dispatcher_of, make_norm
 from lncompile.passes import Pair
 from lncompile.schedule.cpu import Schedule
 from lncompile.specialize import constants_of
@@ -45,6 +45,13 @@ def equation(pattern: str, **axes: str) -> Callable[[Callable[..., Any]], Equati
 def equation_of(norm: Any) -> Equation:
     """The equation behind a function decorated with ``lnc.norm``."""
     return norm if isinstance(norm, Equation) else dispatcher_of(norm).equation
+
+
+def fresh(norm: Any) -> Any:
+    """The same norm without kernels."""
+    equation = dispatcher_of(norm).equation
+    axes = {argument.name: show(argument.dims) for argument in equation.arguments[1:]}
+    return make_norm(equation, axes)
 
 
 def program_of(

@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner
 from cuda_kernels import needs_compiler, standing_in
 from fake_cupy import Device, installed, on_device
-from helpers import arrays_for, run_pair
+from helpers import arrays_for, fresh, run_pair
 from libraries import wanted, written
 from ptx import run as run_ptx
 
@@ -320,7 +320,7 @@ def test_use(mixed: Path, fake: Device, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(specialize.cache, "fetch", refuse)
     lnc.use(mixed, strict=True)
-    norm = lnc.rms_norm.over("... [d]")
+    norm = fresh(lnc.rms_norm)
     norm(on_device(X), on_device(WEIGHT))
     assert fake.launched[-1].entry.cubin == b"cuda:sm_90 lnc_rms_norm_forward"
     assert norm(X, WEIGHT).shape == X.shape

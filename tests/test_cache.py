@@ -190,6 +190,34 @@ def test_record_that_is_none_is_repaired(store: Path, data: bytes) -> None:
     assert cache_tools.verify().damaged == ()
 
 
+@pytest.mark.parametrize("suffix", [".so", ".py", ".json"])
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "is no regular file"),
+        (os.mkdir, "cannot be read: Is a directory"),
+        (lambda path: os.symlink("/dev/zero", path), "is no regular file"),
+    ],
+    ids=["a pipe", "a directory", "a device"],
+)
+def test_what_is_no_file_is_damage_and_is_not_waited_for(
+    store: Path, suffix: str, make: Callable[[Path], None], reason: str
+) -> None:
+    fetch(SPEC, Builder())
+    path = files(store)[suffix]
+    path.unlink()
+    make(path)
+    before = open_descriptors()
+    assert lookup(key_of(SPEC)) is None
+    assert cache_tools.verify().damaged == (cache_tools.Damage(str(path), reason),)
+    assert open_descriptors() == before
+    builder = Builder()
+    assert_is_artifact(fetch(SPEC, builder))
+    assert builder.count == 1
+    # A directory stays in the way of what it was put in the place of.
+    assert (lookup(key_of(SPEC)) is None) == path.is_dir()
+
+
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"spec":[]}', b'{"spec":{"norm":"other"}}'])
 def test_intact_record_of_something_else_is_a_miss(store: Path, body: bytes) -> None:
     fetch(SPEC, Builder())
@@ -247,10 +275,11 @@ def fail_from(monkeypatch: pytest.MonkeyPatch, name: str, first: int, error: Bas
     monkeypatch.setattr(os, name, faulty)
 
 
-# mkdir: the root, v1, the shard. open: the lock, library, source, record. The others: one a file.
+# mkdir: the root, v1, the shard. open: the lock, the record to read, then the three files.
+# The others: one a file.
 STEPS = [
     (name, n)
-    for name, count in (("mkdir", 3), ("open", 4), ("fsync", 3), ("replace", 3))
+    for name, count in (("mkdir", 3), ("open", 5), ("fsync", 3), ("replace", 3))
     for n in range(1, count + 1)
 ]
 
@@ -306,8 +335,16 @@ assert entry.library == bytes(1_000_000) and entry.stored_at is None
 def test_hits_work_in_a_read_only_store(monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
     fetch(SPEC, Builder())
     os.utime(files(store)[".json"], (0, 0))
-    for name in ("open", "mkdir", "unlink", "utime", "replace"):
+    for name in ("mkdir", "unlink", "utime", "replace"):
         fail_from(monkeypatch, name, 1, OSError(errno.EROFS, "read-only"))
+    open_file = os.open
+
+    def opened_to_read(path: str, flags: int, *rest: int) -> int:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise OSError(errno.EROFS, "read-only")
+        return open_file(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", opened_to_read)
     assert_is_artifact(fetch(SPEC, must_not_build))
 
 

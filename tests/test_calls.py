@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -652,3 +656,82 @@ class TestDefinition:
         y, ctx = awkward.forward(x, p, self=p)
         assert np.array_equal(awkward(x, self=p, state=p), y)
         assert awkward.backward(y, ctx).self.shape == (5,)
+
+
+def local_norm() -> Any:
+    @lnc.norm("... [d]")
+    def local(x: Any) -> Any:
+        return x - lnc.mean(x)
+
+    return local
+
+
+class TestPickles:
+    """Norms by the name that leads to them, contexts with their arrays and the norm."""
+
+    @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+    def test_norms(self, protocol: int) -> None:
+        last = lnc.group_norm.over("n ... (g [c])")
+        for norm in (lnc.layer_norm, lnc.rms_norm.over("... [h w]"), last, last.over("n (g [c])")):
+            assert pickle.loads(pickle.dumps(norm, protocol)) is norm
+            assert copy.deepcopy(norm) is norm
+
+    def test_a_norm_on_a_pattern_is_made_once(self) -> None:
+        assert lnc.layer_norm.over("n h w [c]") is lnc.layer_norm.over("n h w [c]")
+        assert lnc.layer_norm.over("n h w [c]") is not lnc.layer_norm.over("n h w [k]")
+        assert not hasattr(lnc.layer_norm.over, "n")
+        assert repr(lnc.layer_norm.over("... [c]")).startswith("<function layer_norm.over.('… [c]') at ")
+
+    @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda ctx: pickle.loads(pickle.dumps(ctx))])
+    def test_contexts(self, again: Any) -> None:
+        kernel = lnc.compile(lnc.layer_norm, shape=X.shape, dtype=X.dtype)
+        for norm in (lnc.layer_norm, lnc.layer_norm.over("n [c]"), kernel):
+            y, ctx = norm.forward(X, WEIGHT, BIAS)
+            expected = norm.backward(y, ctx)
+            other = again(ctx)
+            assert repr(other) == repr(ctx)
+            for ours, theirs in zip(expected, norm.backward(y, other), strict=True):
+                assert np.array_equal(ours, theirs)
+
+    def test_a_copied_context_has_arrays_of_its_own(self) -> None:
+        x = X.copy()
+        y, ctx = lnc.layer_norm.forward(x, WEIGHT, BIAS)
+        expected, other = lnc.layer_norm.backward(y, ctx), copy.deepcopy(ctx)
+        x.fill(0)
+        assert np.array_equal(lnc.layer_norm.backward(y, other).weight, expected.weight)
+
+    def test_arrays_that_were_pickled_apart_may_lie_anywhere(self) -> None:
+        y, ctx = lnc.layer_norm.forward(X, WEIGHT, BIAS)
+        buffers: list[pickle.PickleBuffer] = []
+        stream = pickle.dumps(ctx, 5, buffer_callback=buffers.append)
+        room = [np.empty(buffer.raw().nbytes + 1, np.uint8)[1:] for buffer in buffers]
+        for place, buffer in zip(room, buffers, strict=True):
+            place[:] = np.frombuffer(buffer, np.uint8)
+        other = pickle.loads(stream, buffers=room)
+        assert all(array.flags.aligned for array in other.inputs)
+        expected = lnc.layer_norm.backward(y, ctx)
+        assert np.array_equal(lnc.layer_norm.backward(y, other).x, expected.x)
+
+    def test_another_process_takes_up_a_context(self) -> None:
+        y, ctx = lnc.layer_norm.over("n [c]").forward(X, WEIGHT, BIAS)
+        code = "import pickle, sys; norm, y, ctx = pickle.load(sys.stdin.buffer)\n"
+        code += "pickle.dump(norm.backward(y, ctx), sys.stdout.buffer)"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            input=pickle.dumps((lnc.layer_norm.over("n [c]"), y, ctx)),
+            capture_output=True,
+            check=True,
+        )
+        expected = lnc.layer_norm.over("n [c]").backward(y, ctx)
+        for ours, theirs in zip(expected, pickle.loads(done.stdout), strict=True):
+            assert np.array_equal(ours, theirs)
+
+    def test_what_has_no_name_says_so(self) -> None:
+        local = local_norm()
+        y, ctx = local.forward(X)
+        for value in (local, local.over("n [c]"), ctx):
+            with pytest.raises((AttributeError, pickle.PicklingError), match=r"local_norm\.<locals>\.local"):
+                pickle.dumps(value)
+        assert np.array_equal(local.backward(y, copy.deepcopy(ctx)).x, local.backward(y, ctx).x)
+        with pytest.raises((AttributeError, pickle.PicklingError), match=r"compile\(local\)"):
+            pickle.dumps(lnc.compile(local, shape=X.shape, dtype=X.dtype))

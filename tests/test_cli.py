@@ -147,6 +147,15 @@ def test_a_stage_that_replaces_another_and_does_not_compile(
     assert result.stderr.startswith("error: LNCOMPILE_OVERRIDE: a stage of rms_norm in it does not compile")
 
 
+def test_stages_are_taken_from_a_directory_that_exists(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LNCOMPILE_OVERRIDE", "stagse")
+    result = run("explain", "rms_norm", "--shape", "2x24")
+    assert result.exit_code == 1
+    assert result.stderr == "error: LNCOMPILE_OVERRIDE: expected a directory; got 'stagse'\n"
+    with pytest.raises(lnc.LncError, match="LNCOMPILE_OVERRIDE: expected a directory; got 'stagse'"):
+        lnc.compile(lnc.rms_norm, shape=(2, 25))
+
+
 def test_a_failure_is_one_line(run: Run) -> None:
     Path("bad.py").write_text("import lncompile as lnc\n@lnc.norm('... [d')\ndef f(x): return x\n")
     result = run("explain", "bad.py:f", "--shape", "3x4")

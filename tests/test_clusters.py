@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cuda_kernels import check, cuda_compilation_of, needs_compiler, needs_disassembler, standing_in
 from fake_cupy import installed, on_device
+from helpers import fresh
 from ptx.sass import Budget, read_cubin, read_sass
 from test_cuda import TOLERANCE, awkward
 
@@ -90,7 +91,7 @@ def test_code(dtype: str) -> None:
 
 def test_launches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LNCOMPILE_CACHE_DIR", str(tmp_path))
-    norm = lnc.rms_norm.over("... [d]")
+    norm = fresh(lnc.rms_norm)
     with standing_in(), pytest.MonkeyPatch.context() as patch, installed(patch) as fake:
         x = on_device(np.ones((3, 32768), np.float32))
         weight = on_device(np.ones(32768, np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from cuda_kernels import standing_in
 from fake_cupy import Device, installed, on_device
+from helpers import fresh
 
 import lncompile as lnc
 from lncompile import device_runner
@@ -31,11 +33,6 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[Device]:
 
 def x(*shape: int, number: int = 0, dtype: Any = np.float32) -> Any:
     return on_device(np.ones(shape or SHAPE, dtype), number)
-
-
-def fresh(norm: Any = lnc.layer_norm) -> Any:
-    """The norm without kernels."""
-    return norm.over(norm.lnc_dispatcher.equation.pattern.text)
 
 
 def ready(norm: Any, *arrays: Any) -> Any:
@@ -69,7 +66,7 @@ def test_repeated_calls_launch_the_same_the_quick_way(
     fake: Device, thorough: list[str], devices: int
 ) -> None:
     fake.count = devices
-    norm, given, weight, bias = fresh(), x(), x(64), x(64)
+    norm, given, weight, bias = fresh(lnc.layer_norm), x(), x(64), x(64)
     out, dy = x(), x()
     _, ctx = norm.forward(given, weight, bias)
     g = norm.backward(dy, ctx)
@@ -94,7 +91,7 @@ def test_repeated_calls_launch_the_same_the_quick_way(
 
 
 def test_calls_with_out_make_nothing(fake: Device, thorough: list[str]) -> None:
-    norm, given, weight, bias, out = fresh(), x(), x(64), x(64), x()
+    norm, given, weight, bias, out = fresh(lnc.layer_norm), x(), x(64), x(64), x()
     y, ctx = norm.forward(given, weight, bias)
     g = norm.backward(y, ctx)
     norm.backward(y, ctx, out=g)
@@ -105,6 +102,23 @@ def test_calls_with_out_make_nothing(fake: Device, thorough: list[str]) -> None:
         assert norm(given, weight, bias, out=out) is out
         assert norm.backward(y, ctx, out=g) is g
     assert (fake.made, fake.allocated, thorough) == ([], [], [])
+
+
+def test_a_copied_context_leads_to_its_own_arrays(fake: Device, thorough: list[str]) -> None:
+    norm, arrays = ready(fresh(lnc.layer_norm), x(), x(64), x(64)), (x(), x(64), x(64))
+    y, ctx = norm.forward(*arrays)
+    other = copy.deepcopy(ctx)
+    thorough.clear()
+    fake.launched.clear()
+    for kept in (ctx, other):
+        norm.backward(y, kept)
+    assert not thorough
+    ours, theirs = fake.launched[0].args, fake.launched[len(fake.launched) // 2].args
+    assert other.pointers == tuple(array.data.ptr for array in (*other.inputs, *other.saved))
+    assert set(other.pointers).isdisjoint(ctx.pointers)
+    assert set(ctx.pointers) & set(ours)
+    assert set(other.pointers) & set(theirs)
+    assert set(other.pointers).isdisjoint(ours)
 
 
 def test_the_current_stream_is_followed(fake: Device, thorough: list[str]) -> None:
@@ -126,7 +140,7 @@ def test_the_current_stream_is_followed(fake: Device, thorough: list[str]) -> No
 def test_what_a_quick_forward_saves_is_what_a_thorough_backward_reads(
     fake: Device, thorough: list[str]
 ) -> None:
-    norm, arrays = ready(fresh(), x(), x(64), x(64)), (x(), x(64), x(64))
+    norm, arrays = ready(fresh(lnc.layer_norm), x(), x(64), x(64)), (x(), x(64), x(64))
     thorough.clear()
     fake.allocated.clear()
     y, ctx = norm.forward(*arrays)
@@ -160,13 +174,13 @@ UNUSUAL: dict[str, Callable[[Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("what", UNUSUAL)
 def test_unusual_arrays_work_as_before(fake: Device, what: str) -> None:
     usual = {"x": x(), "weight": x(64), "bias": x(64), "out": x()}
-    norm = fresh()
+    norm = fresh(lnc.layer_norm)
     for _ in range(2):
         norm(*list(usual.values())[:3], out=usual["out"])
     given = usual | UNUSUAL[what](usual)
     *arguments, out = given.values()
     fake.launched.clear()
-    for call in (norm, fresh()):
+    for call in (norm, fresh(lnc.layer_norm)):
         assert call(*arguments, out=out) is out
         made, ctx = call.forward(*arguments, out=out)
         assert made is out
@@ -195,7 +209,7 @@ def test_what_does_not_fit_is_refused_after_quick_calls(
     fake: Device, change: dict[str, Any], said: str
 ) -> None:
     usual = {"x": x(), "weight": x(64), "bias": x(64), "out": x()}
-    norm = fresh()
+    norm = fresh(lnc.layer_norm)
     for _ in range(2):
         norm(*list(usual.values())[:3], out=usual["out"])
     *arguments, out = (usual | change).values()
@@ -207,7 +221,7 @@ def test_what_does_not_fit_is_refused_after_quick_calls(
 
 
 def test_partial_overlaps_are_refused_after_quick_calls(fake: Device) -> None:
-    norm, weight, bias = ready(fresh(), x(), x(64), x(64)), x(64), x(64)
+    norm, weight, bias = ready(fresh(lnc.layer_norm), x(), x(64), x(64)), x(64), x(64)
     memory = x(4 * 64)
     given = memory[:192].reshape(3, 64)
     with pytest.raises(lnc.LncError, match="overlaps x partly"):
@@ -231,7 +245,7 @@ def test_the_backward_reads_what_a_forward_in_place_was_given(fake: Device, thor
 
 
 def test_arguments_that_are_left_out(fake: Device, thorough: list[str]) -> None:
-    norm = ready(fresh(), x())
+    norm = ready(fresh(lnc.layer_norm), x())
     thorough.clear()
     y, ctx = norm.forward(x())
     g = norm.backward(y, ctx)
@@ -265,7 +279,7 @@ def test_several_outputs(fake: Device, thorough: list[str]) -> None:
 
 def test_every_thread_gets_a_context(fake: Device) -> None:
     """The fake refuses a launch from a thread without one."""
-    norm, arrays, out = ready(fresh(), x(), x(64), x(64)), (x(), x(64), x(64)), x()
+    norm, arrays, out = ready(fresh(lnc.layer_norm), x(), x(64), x(64)), (x(), x(64), x(64)), x()
     y, ctx = norm.forward(*arrays)
     failed: list[BaseException] = []
 

@@ -481,6 +481,7 @@ COMPILED = {
     "not a norm": wrong(lambda a: compiled(len, shape=(4,)), TypeError, "norm:", "lnc.norm", "len"),
     "shape a number": wrong(lambda a: compiled(LN, shape=33), TypeError, "shape:", "sequence of ints", "33"),
     "shape of floats": wrong(lambda a: compiled(LN, shape=(4, 33.0)), TypeError, "shape:", "ints", "33.0"),
+    "shape of bools": wrong(lambda a: compiled(LN, shape=(True, 33)), TypeError, "shape:", "ints", "True"),
     "shape negative": wrong(lambda a: compiled(LN, shape=(4, -1)), ValueError, "shape:", "negative", "-1"),
     "shape beyond 64 bits": wrong(
         lambda a: compiled(LN, shape=(4, 2**80)), ValueError, "shape:", "2**63", f"d={2**80}"
@@ -560,6 +561,10 @@ FUNCTIONAL = {
     "normalized_shape of floats": wrong(
         lambda a: F.layer_norm(a.x, (33.0,)), TypeError, "normalized_shape:", "ints", "33.0"
     ),
+    "normalized_shape of bools": wrong(
+        lambda a: F.layer_norm(a.x[:, :1], (True,)), TypeError, "normalized_shape:", "ints", "True"
+    ),
+    "num_groups=True": wrong(lambda a: F.group_norm(a.x, True), TypeError, "num_groups:", "int", "True"),
     "another normalized_shape": wrong(
         lambda a: F.layer_norm(a.x, (4,)), ValueError, "input:", "(4,)", "(4, 33)"
     ),

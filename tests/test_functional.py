@@ -381,7 +381,15 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "var on itself": ({"running_var": broadcast(6)}, ("running_var", "share memory")),
     "momentum None": ({"momentum": None}, ("momentum", "number", "None")),
     "momentum text": ({"momentum": "0.1"}, ("momentum", "number", "0.1")),
+    "momentum NaN": ({"momentum": np.nan}, ("momentum", "finite", "nan")),
+    "momentum infinite": ({"momentum": np.float32(-np.inf)}, ("momentum", "finite", "-inf")),
     "eps None": ({"eps": None}, ("eps", "number", "None")),
+    "eps NaN": ({"eps": np.nan}, ("eps", "finite", "nan")),
+    "eps infinite": ({"eps": np.inf}, ("eps", "finite", "inf")),
+    "training an array": ({"training": np.ones(1, bool)}, ("training", "True or False", "bool, shape")),
+    "training a number": ({"training": 1}, ("training", "True or False", "int 1")),
+    "training a text": ({"training": "no"}, ("training", "True or False", "'no'")),
+    "training None": ({"training": None}, ("training", "True or False", "None")),
     "eps 0": ({"eps": 0.0}, ("eps", "positive", "0.0")),
     "eps negative": ({"eps": -1e-5}, ("eps", "positive", "-1e-05")),
     "out's shape": ({"out": floats(4, 6)}, ("out", r"\(4, 6, 5\)", r"\(4, 6\)")),
@@ -397,9 +405,36 @@ def test_what_batch_norm_refuses_changes_nothing(arguments: Any, words: Any) -> 
     given = {"input": floats(4, 6, 5), "running_mean": mean, "running_var": var} | arguments
     before = mean.copy()
     with refused(*words):
-        F.batch_norm(**given, training=True)
+        F.batch_norm(**{"training": True} | given)
     assert np.array_equal(mean, before)
     assert (var == 1).all()
+
+
+@pytest.mark.parametrize("eps", [np.nan, np.inf, -1e-5, None, True, np.ones(1)])
+def test_eps_is_finite_and_not_negative(eps: Any) -> None:
+    x, statistics = floats(4, 6, 5), (floats(6), np.ones(6, np.float32))
+    for call in (
+        lambda: F.layer_norm(x, (5,), eps=eps),
+        lambda: F.group_norm(x, 2, eps=eps),
+        lambda: F.instance_norm(x, eps=eps),
+        lambda: F.instance_norm(x, *statistics, use_input_stats=False, eps=eps),
+        lambda: F.batch_norm(x, *statistics, eps=eps),
+        lambda: F.rms_norm(x, (5,), eps="default" if eps is None else eps),  # type: ignore[arg-type]
+    ):
+        with refused("eps", "expected"):
+            call()
+
+
+def test_settings_may_be_scalars_of_numpy() -> None:
+    x, statistics = floats(4, 6, 5), (floats(6), np.ones(6, np.float32))
+    expected = F.batch_norm(x, *statistics, training=True, eps=0.25)
+    for eps in (np.float32(0.25), np.array(0.25), np.longdouble(0.25)):
+        y = F.batch_norm(x, *statistics, training=np.bool_(True), eps=eps)  # type: ignore[arg-type]
+        assert np.array_equal(y, expected)
+    by_statistics = F.instance_norm(x, *statistics, use_input_stats=np.bool_(False))  # type: ignore[arg-type]
+    assert np.array_equal(by_statistics, F.batch_norm(x, *statistics, training=False))
+    with refused("use_input_stats", "True or False"):
+        F.instance_norm(x, use_input_stats=np.ones(2, bool))  # type: ignore[arg-type]
 
 
 def test_a_call_that_fails_late_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

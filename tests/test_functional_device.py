@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from cuda_kernels import standing_in
 from fake_cupy import Device, installed, on_device
+from helpers import fresh
 
 import lncompile as lnc
 from lncompile import channels, functional, norms
 from lncompile.channels import Running
 from lncompile.dtypes import TABLE
-from lncompile.norm import dispatcher_of
 
 RNG = np.random.default_rng(0)
 
@@ -25,10 +25,8 @@ def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Device]:
     """Fakes of CuPy and of the compiler, and norms that have no kernels yet and leave none behind."""
     monkeypatch.setenv("LNCOMPILE_CACHE_DIR", str(tmp_path / "cache"))
     for name in ("batch_norm", "batch_norm_inference", "group_norm", "instance_norm"):
-        norm = getattr(norms, name)
-        monkeypatch.setattr(norms, name, norm.over(dispatcher_of(norm).equation.pattern.text))
-    moments = channels._moments.over("[n] c [...]")
-    monkeypatch.setattr(channels, "_moments", moments)
+        monkeypatch.setattr(norms, name, fresh(getattr(norms, name)))
+    monkeypatch.setattr(channels, "_moments", fresh(channels._moments))
     with standing_in(), pytest.MonkeyPatch.context() as patch, installed(patch) as fake:
         yield fake
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import fresh
 from libraries import wanted, written
 
 import lncompile as lnc
@@ -109,6 +113,19 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(tmp_path_factory.mktemp("several") / "dist", *kernels)
 
 
+def test_what_was_loaded_is_pickled_as_its_directory(rows_library: Path, several: Path) -> None:
+    loaded = lnc.load(rows_library)
+    again = pickle.loads(pickle.dumps(loaded))
+    y, ctx = loaded.forward(X, WEIGHT, BIAS)
+    assert (again(X, WEIGHT, BIAS) == y).all()
+    assert (loaded.backward(y, deepcopy(ctx)).x == loaded.backward(y, ctx).x).all()
+    with pytest.raises(
+        lnc.LncError, match=r"layer_norm: expected a kernel of a norm to pickle; got .* lnc.load"
+    ):
+        pickle.dumps(ctx)
+    assert list(pickle.loads(pickle.dumps(lnc.load(several)))) == list(lnc.load(several))
+
+
 def test_several_norms_and_kernels(several: Path) -> None:
     loaded = lnc.load(several)
     assert list(loaded) == ["l2_norm", "softmax"]
@@ -145,15 +162,15 @@ def test_use_finds_kernels_before_the_cache(
 ) -> None:
     lnc.use(several, rows_library)
     monkeypatch.setattr(specialize.cache, "fetch", _refuse_to_compile)
-    again = lnc.layer_norm.over("... [d]")
+    again = fresh(lnc.layer_norm)
     assert (again(X, WEIGHT, BIAS) == lnc.load(rows_library)(X, WEIGHT, BIAS)).all()
     with pytest.raises(AssertionError, match="compiled"):
-        lnc.layer_norm.over("... [d]")(X, WEIGHT, BIAS, eps=1e-6)
+        fresh(lnc.layer_norm)(X, WEIGHT, BIAS, eps=1e-6)
 
 
 def test_strict_refuses_to_compile(several: Path) -> None:
     lnc.use(several, strict=True)
-    norm = lnc.l2_norm.over("... [d]")
+    norm = fresh(lnc.l2_norm)
     assert norm(X[:, :8]).shape == (37, 8)
     with pytest.raises(
         lnc.LncError, match=r"l2_norm: no kernel for x float32; d=9; eps=.* forbids to compile"
@@ -215,6 +232,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "library that is a directory": (
         lambda d: ((d / LIBRARY).unlink(), (d / LIBRARY).mkdir()),
         "cannot be read: Is a directory",
+    ),
+    "library that is a pipe": (
+        lambda d: ((d / LIBRARY).unlink(), os.mkfifo(d / LIBRARY)),
+        "is no regular file",
+    ),
+    "manifest that is a pipe": (
+        lambda d: ((d / "manifest.json").unlink(), os.mkfifo(d / "manifest.json")),
+        "is no regular file",
     ),
     "another ABI": (
         lambda d: edited(d, lambda m: [k["python"].update(abi=[0]) for k in m["kernels"]]),

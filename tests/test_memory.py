@@ -171,7 +171,7 @@ def test_memory_that_is_short_is_taken_from_the_pool(monkeypatch: pytest.MonkeyP
     assert idle() is None
 
 
-@pytest.mark.parametrize("n", [1.5, "1", None])
+@pytest.mark.parametrize("n", [1.5, "1", None, True])
 def test_a_limit_that_is_no_integer(n: Any) -> None:
     with pytest.raises(LncTypeError, match="n: expected an integer number of bytes"):
         lnc.set_pool_bytes(n)

@@ -289,3 +289,20 @@ def test_gradient_of_l2_norm_below_eps_is_that_of_a_division_by_eps(features: in
         dx = lnc.l2_norm.backward(np.ones_like(y), ctx).x
         np.testing.assert_allclose(y, size / 1e-12, rtol=1e-6, atol=0)
         np.testing.assert_allclose(dx, 1e12, rtol=1e-6)
+
+
+@lnc.norm("[n gate] c", row="gate c")
+def gated(x: Any, row: Any) -> Any:  # a kernel has a ``row`` of its own
+    mean = lnc.mean(x, over="n")
+    first, second = lnc.unstack((x - mean) * row, "gate", 2)
+    return lnc.sigmoid(first) * second, mean + row
+
+
+def test_gradients_of_nothing_are_sums_of_nothing_and_what_comes_in_beside_them() -> None:
+    row = np.ones((2, 3), np.float32)
+    (y, beside), ctx = gated.forward(np.empty((0, 2, 3), np.float32), row)
+    assert y.shape == (0, 3)
+    assert np.isnan(beside).all()
+    assert not gated.backward((y, None), ctx).row.any()
+    dbeside = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert np.array_equal(gated.backward((None, dbeside), ctx).row, dbeside)

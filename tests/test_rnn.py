@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -167,6 +169,18 @@ def test_nothing_given_is_changed(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", CELLS)
+def test_a_cell_and_its_context_can_be_copied_and_pickled(kind: Any) -> None:
+    cell = built(kind)
+    xs = np.random.default_rng(0).standard_normal((3, 4, 5))
+    hs, ctx = cell.forward(xs)
+    expected, dxs = cell.backward(hs, ctx)
+    for other, kept in (copy.deepcopy((cell, ctx)), pickle.loads(pickle.dumps((cell, ctx)))):
+        gradients, again = other.backward(hs, kept)
+        assert np.array_equal(again, dxs)
+        assert all(np.array_equal(gradients[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("kind", CELLS)
 def test_odd_arrays(kind: Any) -> None:
     cell = built(kind)
     rng = np.random.default_rng(8)
@@ -205,6 +219,13 @@ def test_parameters() -> None:
             assert np.all(array == (1 if name.startswith("gain") else 0))
         else:
             assert not np.array_equal(array, other.params[name])
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_no_dtype_is_float32(kind: Any) -> None:
+    cell = kind(3, 7, dtype=None)
+    assert cell.dtype == np.float32
+    assert all(array.dtype == np.float32 for array in cell.params.values())
 
 
 def test_writing_into_parameters_changes_the_cell() -> None:

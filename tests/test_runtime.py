@@ -151,7 +151,7 @@ def test_a_wrong_number_of_threads_is_a_value_error(n: int) -> None:
         runtime.set_num_threads(n)
 
 
-@pytest.mark.parametrize("n", [None, "2", 2.0])
+@pytest.mark.parametrize("n", [None, "2", 2.0, True, np.bool_(True), np.ones(2, int)])
 def test_another_type_is_a_type_error(n: Any) -> None:
     with pytest.raises(LncTypeError, match="n: expected"):
         runtime.set_num_threads(n)

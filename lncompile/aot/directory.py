@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from lncompile.aot.manifest import FORMAT, NAME, digest_of
+from lncompile.cache import Damaged, read_bytes
 from lncompile.digest import digest
 from lncompile.errors import LncTypeError, LncValueError
 
@@ -114,12 +115,9 @@ def _checked(directory: Path) -> str:
 
 def _bytes(path: str) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise LncValueError(f"{path}: cannot be read: {error.strerror}") from error
+        return read_bytes(path)
+    except Damaged as error:
+        raise LncValueError(str(error)) from error
 
 
 def _earlier(path: str, files: Mapping[str, bytes]) -> list[str]:

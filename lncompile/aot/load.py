@@ -23,11 +23,15 @@ class Loaded(Mapping[str, CompiledKernel]):
 
     Each is called like what :func:`lncompile.compile` returns, and picks among its kernels by the dtypes and
     sizes of a call, and by where its arrays are: NumPy's, or CuPy's on a device of some architecture. Where
-    there is one norm, the object itself is called like it.
+    there is one norm, the object itself is called like it. It is pickled as the path of its directory.
     """
 
-    def __init__(self, norms: Mapping[str, CompiledKernel]) -> None:
+    def __init__(self, norms: Mapping[str, CompiledKernel], directory: Path) -> None:
         self._norms = norms
+        self._directory = directory
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load, (self._directory,)
 
     def __getitem__(self, name: str) -> CompiledKernel:
         return self._norms[name]
@@ -72,11 +76,11 @@ def load(directory: Path) -> Loaded:
         by_name.setdefault(shelved.record["norm"], []).append(shelved)
     norms = {name: _norm(name, shelf, kernels) for name, kernels in by_name.items()}
     if len(norms) > 1:
-        return Loaded(norms)
+        return Loaded(norms, shelf.directory)
     # A class of its own whose call is the norm's function: through a method it would take twice as long.
     (norm,) = norms.values()
     called = type("Loaded", (Loaded,), {"__call__": staticmethod(norm), "__doc__": Loaded.__doc__})
-    return cast(Loaded, called(norms))
+    return cast(Loaded, called(norms, shelf.directory))
 
 
 def _norm(name: str, shelf: Shelf, kernels: list[Shelved]) -> CompiledKernel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import platform
 import tempfile
@@ -21,6 +22,7 @@ from lncompile.arrays import Array
 from lncompile.backends.cpu import runtime
 from lncompile.backends.cpu.target import host
 from lncompile.cli.output import console, human_bytes, json_option, print_json, status
+from lncompile.norm import norm
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -142,7 +144,7 @@ def _kernel() -> Iterator[Check]:
     with _temporary_cache():
         start = time.perf_counter()
         # Another object than lncompile.rms_norm, which may have this kernel in memory already.
-        kernel = compile(norms.rms_norm.over("... [d]"), shape=x.shape)
+        kernel = compile(norm("... [d]", weight="d")(inspect.unwrap(norms.rms_norm)), shape=x.shape)
         seconds = time.perf_counter() - start
         error = np.abs(kernel(x, weight) - _expected(x, weight)).max()
         stored = cache_tools.verify()

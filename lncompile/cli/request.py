@@ -41,14 +41,12 @@ class Request:
             LncError: one does not fit the norm.
             click.UsageError: the same where it was read from a file, or there is no shape.
         """
-        if not self.source:
-            return self._wanted()
         try:
             return self._wanted()
-        except LncError as error:
+        except (LncError, click.UsageError) as error:
+            if not self.source:
+                raise
             raise click.BadParameter(str(error), param_hint=self.source) from error
-        except click.UsageError as error:
-            raise click.BadParameter(error.message, param_hint=self.source) from error
 
     def _wanted(self) -> list[Wanted]:
         if not self.shapes:

@@ -59,7 +59,7 @@ class Cell:
         input_size: I, the length of an input.
         hidden_size: H, the number of hidden units.
         seed: fixes the weights to the bit: uniform in ±1/√H. Gains start at 1, biases at 0.
-        dtype: ``"float32"`` or ``"float64"``, of all arrays.
+        dtype: ``"float32"`` or ``"float64"``, of all arrays; None is float32, as torch's default.
 
     Raises:
         LncError: a size is no positive integer, the seed a negative one, or the dtype another one.
@@ -67,11 +67,14 @@ class Cell:
 
     structure: ClassVar[Structure]
 
-    def __init__(self, input_size: int, hidden_size: int, seed: int = 0, dtype: str = "float32") -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, seed: int = 0, dtype: str | None = "float32"
+    ) -> None:
         self.input_size = checked_integer("input_size", input_size, 1)
         self.hidden_size = checked_integer("hidden_size", hidden_size, 1)
         try:
-            self.dtype = np.dtype(dtype)
+            # NumPy's own None is float64.
+            self.dtype = np.dtype("float32" if dtype is None else dtype)
         except TypeError:
             raise LncTypeError(f"dtype: expected 'float32' or 'float64'; got {dtype!r}") from None
         if self.dtype.name not in ("float32", "float64"):
@@ -91,7 +94,8 @@ class Cell:
         """Run over a sequence.
 
         Args:
-            xs: [T, B, I], of NumPy or CuPy as the parameters are.
+            xs: [T, B, I], of NumPy or CuPy as the parameters are. It is kept for :meth:`backward`, not
+                copied, and so are the parameters and the state: to change them in between changes gradients.
             state: before the first step: h [B, H], for the LSTM a pair (h, c) of those; None is zeros.
 
         Returns:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import operator
 import os
 import re
 import sys
@@ -23,6 +22,7 @@ import numpy as np
 
 from lncompile.dtypes import TABLE
 from lncompile.errors import LncTypeError, LncValueError
+from lncompile.integers import integer
 
 
 class Slot(IntEnum):
@@ -156,7 +156,7 @@ def set_num_threads(n: int) -> None:
         LncValueError: ``n`` is below 1 or above 4096.
     """
     try:
-        number = operator.index(n)
+        number = integer(n)
     except TypeError:
         raise LncTypeError(f"n: expected an integer number of threads; got {n!r}") from None
     if not 1 <= number <= _MOST_THREADS:
