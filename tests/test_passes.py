@@ -169,6 +169,14 @@ class TestSimplify:
         assert len(reductions(once)) <= len(reductions(joint))
         assert show(simplify(once)) == show(once)
 
+    def test_a_long_chain_of_statistics_settles(self) -> None:
+        def deep(x: Any) -> Any:
+            for _ in range(12):
+                x = x - lnc.mean(lnc.tanh(x))
+            return x
+
+        assert reductions(simplify(gradient(simplify(traced(deep)))), "d") == 12 * ["mean"] + 12 * ["sum"]
+
     def test_a_sum_that_waits_for_another_is_split(self) -> None:
         def waiting(x: Any, q: Any) -> Any:
             return lnc.sum(lnc.silu(q - lnc.mean(q))) - x

@@ -17,8 +17,8 @@ from lncompile.passes.products import ordered_product
 from lncompile.passes.reductions import centres, gradients_in, simplify_reduction, without_sign
 from lncompile.passes.scalars import simplify_scalar
 
-#: Layer norm's gradient takes 7 sweeps over 26 values; means of means take more the deeper they are, twelve of
-#: them 92 over 146. Many more mean that two rules undo each other.
+#: Layer norm's gradient takes 7 sweeps over 26 values; means of means take more the deeper they are, twelve
+#: of them 92 over 146. Many more mean that two rules undo each other.
 _MOST_SWEEPS_A_VALUE = 4
 
 

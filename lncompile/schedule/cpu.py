@@ -34,8 +34,9 @@ class Schedule:
     ``block_rows`` rows add up into one partial sum of the gradients of parameters, or up to
     ``most_block_rows``, the more rows there are. A unit of work has at most ``unit_elements``; larger
     reductions are cut into stretches of ``chunk_elements``. From ``stream_from`` bytes on results are written
-    past the caches, in vectors aligned to ``stream_bytes``, and the row ``rows_ahead`` of it is prefetched
-    meanwhile, if it has ``prefetch_from`` bytes. After ``steps_to_total`` additions a lane is added to a float64 total.
+    past the caches, in vectors aligned to ``stream_bytes``, and the row that is ``rows_ahead`` is prefetched
+    meanwhile, if it has ``prefetch_from`` bytes. After ``steps_to_total`` additions a lane is added to a
+    float64 total.
     """
 
     statistics_lanes: int
