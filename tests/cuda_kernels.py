@@ -98,9 +98,10 @@ def check(
     tolerance: float,
     multiprocessors: int = 4,
     only: tuple[str, ...] = (),
+    least: float = 1.0,
     **options: Any,
 ) -> Arrays:
-    """Compare results with the interpreter's; errors are relative to the largest element, or 1."""
+    """Compare results with the interpreter's; errors are relative to the largest element, or ``least``."""
     compilation = cuda_compilation_of(norm, sizes, dtype, **options)
     pair = compilation.lowered.pair
     nodes = (*pair.forward.inputs, *pair.backward.inputs)
@@ -114,7 +115,7 @@ def check(
         if only and name not in only:
             continue
         want, array = expected[name].reshape(array.shape), array.astype(np.float64)
-        scale = max(1.0, float(np.nanmax(np.abs(want), initial=0.0)))
+        scale = max(least, float(np.nanmax(np.abs(want), initial=0.0)))
         np.testing.assert_allclose(array, want, rtol=0, atol=tolerance * scale, err_msg=name)
     return found
 

@@ -148,6 +148,52 @@ def test_rows_at_the_edges(features: int, dtype: str) -> None:
     assert np.isfinite(np.delete(y, [3, 4], axis=0)).all()
 
 
+@equation("... [d]")
+def _nested_roots(x: Any) -> Any:
+    v = lnc.mean(lnc.square(x))
+    return x / lnc.sqrt(lnc.sqrt(v * v + 1.0))
+
+
+@equation("... [d]")
+def _compared(x: Any) -> Any:
+    v = lnc.square(lnc.mean(x))
+    return lnc.where(v * 1e-20 > 1e35, x, 0.5 * x) / lnc.maximum(lnc.sqrt(v), 1.0)
+
+
+@pytest.mark.parametrize("scale", [1e10, 1e25])
+@pytest.mark.parametrize(
+    ("norm", "sizes"),
+    [
+        (_nested_roots, {"...": 4, "d": 64}),
+        (_compared, {"...": 4, "d": 64}),
+        (lnc.l2_norm, {"...": 4, "d": 64}),
+        # What the forward saves is float64.
+        (lnc.instance_norm, {"n": 2, "c": 3, "...": 49}),
+        (lnc.batch_norm, {"n": 4, "c": 3, "...": 40}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_row_sized_values_that_float32_does_not_hold(norm: Any, sizes: dict[str, int], scale: float) -> None:
+    """A square that overflows, or a float64 that does when it is narrowed, would divide elements away."""
+    shape = tuple(sizes.values())
+    x = scale * np.random.default_rng(4).uniform(-1.0, 2.0, shape)
+    results = ("y", "y0", "dx", "dweight", "dbias")
+    check(norm, sizes, arrays={"x": x}, tolerance=1e-6, only=results, least=0.0)
+
+
+def test_which_row_sized_values_are_checked() -> None:
+    """What is part of a sum or product that is checked is not checked itself."""
+
+    @equation("... [d]")
+    def norm(x: Any) -> Any:
+        inner = lnc.mean(x) * 3.0 + 1.0
+        return x * lnc.rsqrt(lnc.square(inner) + 1.0)
+
+    source = cuda_compilation_of(norm, {"...": 3, "d": 64}).lowered.source
+    first = source[: source.index("_backward(")]
+    assert first.count("is_finite(") == 1
+
+
 def test_a_row_depends_on_itself_alone() -> None:
     x = np.random.default_rng(2).standard_normal((6, 128))
     # A row of the same warp takes the second path.

@@ -150,6 +150,7 @@ class TeamKernel:
                 if out in self.context.element_outputs
             ]
         )
+        row.check_others(nodes)
         there = self.context.there
         if not row.conditions:
             return [*lines, *only_if(there, self._written(row))]

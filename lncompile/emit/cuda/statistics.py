@@ -66,8 +66,6 @@ def _pass(row: TeamRow, reductions: list[Reduce]) -> list[str]:
         name, found = row.scope.row_name(reduction, row.width), _sum(row, reduction)
         text = f"{found} / {row.count!r}" if reduction.op == "mean" else found
         lines += [row.scope.comment(reduction), f"{name} = {text}"]
-        if row.width.dtype == "float32":
-            row.conditions.append(f"is_finite({name})")
     return lines
 
 
@@ -109,6 +107,7 @@ def _results(row: TeamRow, group: Moments) -> list[str]:
     ]
     if row.width.dtype == "float32":
         row.conditions.append(f"is_finite({base}_spread)")
+        row.finite.update(group.parts.values())
     high, low = f"{base}_pivot + {base}_shift", f"rounding_error({base}_pivot, {base}_shift)"
     if row.careful:
         high = f"as_float64(as_float32({high}))"
