@@ -63,9 +63,16 @@ def cuda_compilation_of(
 
 
 def results_of(
-    compilation: CudaCompilation, given: Mapping[str, Any], sizes: Sizes, multiprocessors: int = 4
+    compilation: CudaCompilation,
+    given: Mapping[str, Any],
+    sizes: Sizes,
+    multiprocessors: int = 4,
+    same: Mapping[str, str] | None = None,
 ) -> Arrays:
-    """All that the launches of both phases write but workspaces, for these inputs and cotangents."""
+    """All that the launches of both phases write but workspaces, for these inputs and cotangents.
+
+    ``same`` tells of arrays that are written which of those that their phase reads they are.
+    """
     lowered = compilation.lowered
     codes = {code.entry: code for code in compilation.codes}
     known = {name: np.asarray(array) for name, array in given.items()}
@@ -81,7 +88,9 @@ def results_of(
             for key, buffer in buffers.items()
             if buffer.role in ("input", "cotangent") or (buffer.role == "saved" and name == "backward")
         }
-        made = run(launches(name, plan, codes), {k: b._asdict() for k, b in buffers.items()}, reads, name)
+        described = {key: buffer._asdict() for key, buffer in buffers.items()}
+        in_place = {key: read for key, read in (same or {}).items() if key in buffers}
+        made = run(launches(name, plan, codes), described, reads, name, same=in_place)
         for key, array in made.items():
             if buffers[key].role != "workspace":
                 dtype = TABLE[buffers[key].dtype].numpy

@@ -61,8 +61,7 @@ def lower_cuda(pair: Pair, request: Request, room: Room) -> LoweredCuda:
         buffers = (*arrays_of(program, request), *emitter.workspaces)
         # A kernel's buffers are told by name, those of both phases together.
         taken |= {buffer.name for buffer in emitter.workspaces}
-        calls = tuple(Call(k.entry, k.buffers, k.units, "1") for k in launches[-1].kernels)
-        phases.append(Phase("", buffers, sizes_of(emitter.names, request), calls))
+        phases.append(Phase("", buffers, sizes_of(emitter.names, request), tuple(emitter.calls)))
     return LoweredCuda(
         source=module_text(request, bodies, "lncompile.backends.cuda.intrinsics", WORDS),
         functions=tuple(functions),
@@ -80,6 +79,7 @@ class _PhaseEmitter:
     def __init__(self, program: Program, schedule: Schedule, stem: str, taken: frozenset[str]) -> None:
         self.names = LaunchNames(program)
         self.workspaces: list[Buffer] = []
+        self.calls: list[Call] = []
         self._stem = stem
         self._schedule = schedule
         self._stages = plan(program, self._schedule, taken)
@@ -101,14 +101,15 @@ class _PhaseEmitter:
             name = self._stem if index == 0 else f"{self._stem}_{index + 1}"
             arrays = {array.array: array.dtype for array in context.program.arrays}
             bodies.append(function_text(name, arrays, numbers, TeamKernel(context).lines()))
-            team = context.team
+            nest, team = context.nest, context.team
+            self.calls.append(Call(name, tuple(arrays), nest.units, "1", shared=nest.shared))
             functions.append(Function(name, tuple(arrays.values()), len(numbers), team.block, team.blocks))
             launched.append(
                 Kernel(
                     name,
                     tuple(arrays),
                     numbers,
-                    context.nest.units,
+                    nest.units,
                     team.in_block,
                     team.teams,
                     context.shared,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lncompile.emit.nest import Array, AxisNames, Nest, identifier
-from lncompile.ir import Axis, Output, Program, Reduce
+from lncompile.ir import Axis, Input, Output, Program, Reduce
 
 
 class LaunchNames(AxisNames):
@@ -57,6 +57,20 @@ class TeamNest(Nest):
     def is_tiled(self, array: Array) -> bool:
         """Never: threads read columns as they lie."""
         return False
+
+    def is_shared(self, node: Input) -> bool:
+        """Whether several threads read the same elements of an input, as those of a row do what is row-sized.
+
+        Of other arrays a thread reads what it writes to itself, and the first elements of a row before all
+        threads of the row have met.
+        """
+        return not (node.axes & self.loops.inside and node.axes >= set(self.loops.domain))
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The arrays with such inputs."""
+        inputs = [node for node in self.stage.program.nodes if isinstance(node, Input)]
+        return tuple(dict.fromkeys(node.array for node in inputs if self.is_shared(node)))
 
     @property
     def words(self) -> set[str]:

@@ -164,7 +164,7 @@ class TeamRow:
         """How an input is read: what is shared by rows is kept near, and nothing writes to it meanwhile."""
         if self.is_held(node):
             return "load_once"
-        return "load" if node.axes >= set(self.nest.loops.domain) else "load_constant"
+        return "load_constant" if self.nest.is_shared(node) else "load"
 
     def _whole_offset(self, node: Input) -> str:
         return self.nest.offset(node, {*self.nest.unit_axes(node), *self.nest.steps})
