@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lncompile.emit.cuda.words import RESERVED
 from lncompile.emit.nest import Array, AxisNames, Nest, identifier
 from lncompile.ir import Axis, Input, Output, Program, Reduce
 
@@ -18,6 +19,11 @@ class LaunchNames(AxisNames):
         super().__init__(program)
         #: The axis that each number of blocks is of, by the name of that number.
         self.blocks: dict[str, Axis] = {}
+
+    def index(self, axis: Axis) -> str:
+        """The index variable of an axis."""
+        name = super().index(axis)
+        return f"{name}_" if name in RESERVED else name
 
     def size(self, axis: Axis) -> str:
         """The number of positions, as a C expression."""

@@ -122,7 +122,7 @@ def _results(row: TeamRow, group: Moments) -> list[str]:
 
 def _base(row: TeamRow, group: Moments) -> str:
     """What the names of a value's sums begin with."""
-    return row.scope.vector_name(group.value, row.width).removesuffix("_i")
+    return row.scope.stem(group.value, row.width)
 
 
 def _sum(row: TeamRow, reduction: Reduce) -> str:
