@@ -125,6 +125,9 @@ class Kernel:
     kernels with one bare output alone.
     """
 
+    #: Where the arrays are that it takes.
+    places = ("cpu",)
+
     def __init__(
         self,
         signature: Signature,

@@ -266,7 +266,7 @@ def test_ptx_is_the_same_in_every_process() -> None:
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("target", ["cuda:sm_80", "cuda:sm_100", "cuda:sm_120"])
+@pytest.mark.parametrize("target", ["cuda:sm_80", "cuda:sm_86", "cuda:sm_89", "cuda:sm_100", "cuda:sm_120"])
 def test_targets(target: str) -> None:
     compilation = cuda_compilation_of(lnc.layer_norm, {"...": 1, "d": 256}, "bfloat16", target)
     assert all(code.cubin[:4] == b"\x7fELF" for code in compilation.codes)

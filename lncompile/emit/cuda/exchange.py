@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lncompile.dtypes import TABLE
 from lncompile.emit.cuda.conditional import only_if
 from lncompile.emit.cuda.team import WARP, Team
 from lncompile.emit.scope import Width
@@ -27,6 +28,11 @@ class Exchange:
 
     places: dict[str, int] = field(default_factory=dict)
     meetings: int = 0
+
+    @property
+    def size(self) -> int:
+        """The bytes of all places."""
+        return sum(places * TABLE[dtype].itemsize for dtype, places in self.places.items())
 
     def lines(self) -> list[str]:
         """Lines that set up the shared memory of all exchanges so far."""

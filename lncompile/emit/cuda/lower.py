@@ -100,7 +100,8 @@ class _PhaseEmitter:
         for index, context in enumerate(contexts):
             name = self._stem if index == 0 else f"{self._stem}_{index + 1}"
             arrays = {array.array: array.dtype for array in context.program.arrays}
-            bodies.append(function_text(name, arrays, numbers, TeamKernel(context).lines()))
+            kernel = TeamKernel(context)
+            bodies.append(function_text(name, arrays, numbers, kernel.lines()))
             nest, team = context.nest, context.team
             self.calls.append(Call(name, tuple(arrays), nest.units, "1", shared=nest.shared))
             functions.append(Function(name, tuple(arrays.values()), len(numbers), team.block, team.blocks))
@@ -114,6 +115,7 @@ class _PhaseEmitter:
                     team.teams,
                     context.shared,
                     team.blocks,
+                    kernel.exchange.size,
                 )
             )
         return Launches(tuple(launched), tuple(self._blocks.values()))

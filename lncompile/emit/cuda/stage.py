@@ -7,7 +7,7 @@ loops, or, for a block of rows, one a lane, kept in registers until the block is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from lncompile.emit.cuda.conditional import only_if
@@ -27,9 +27,10 @@ from lncompile.ir import Input, Node
 
 @dataclass(frozen=True)
 class TeamKernel:
-    """The emitter of one stage's kernel."""
+    """The emitter of one stage's kernel; ``exchange`` knows the shared memory that its lines need."""
 
     context: Context
+    exchange: Exchange = field(default_factory=Exchange)
 
     @cached_property
     def sums(self) -> Sums:
@@ -43,10 +44,9 @@ class TeamKernel:
 
     def lines(self) -> list[str]:
         """The body of the kernel."""
-        exchange = Exchange()
         width = Width(self.context.program.compute, self.context.team.lanes)
         row = TeamRow(
-            self.context.scope, self.context.nest, self.context.team, width, exchange, self.context.holds
+            self.context.scope, self.context.nest, self.context.team, width, self.exchange, self.context.holds
         )
         nodes = [node for node in self.context.program.nodes if not self.context.is_partial(node)]
         body = self._unit(row, self._row(row, nodes))
@@ -57,7 +57,7 @@ class TeamKernel:
             "TEAMS": self.context.team.teams,
             "BLOCKS": self.context.team.blocks,
         }
-        start = [*self.context.nest.part_pointers(), *exchange.lines(), *self._thread()]
+        start = [*self.context.nest.part_pointers(), *self.exchange.lines(), *self._thread()]
         unit = [*_indices(counts), *body]
         if not counts:
             unit = body
