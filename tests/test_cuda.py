@@ -17,6 +17,8 @@ from test_forms import FORMS
 import lncompile as lnc
 from lncompile.backends.cuda.link import disassembled, link
 from lncompile.cli import main
+from lncompile.emit.cuda import stage
+from lncompile.emit.cuda.launches import shared_bytes
 from lncompile.rnn.equations import gru_step
 
 #: A result's rounding, and some of the arithmetic's.
@@ -206,6 +208,45 @@ def test_a_row_depends_on_itself_alone() -> None:
         for rows in (x[2:3], x)
     )
     assert np.array_equal(among[2:3], alone)
+
+
+@pytest.mark.parametrize("count", [25, 40])
+@pytest.mark.parametrize("axes", ["d", "..."])
+def test_many_parameters(axes: str, count: int) -> None:
+    """Sums for their gradients are more than shared memory holds at a time: by columns, or of a row."""
+    names = [f"p{at}" for at in range(count)]
+    # Each has a gradient of its own.
+    terms = [f"lnc.square(x + {at / count}) * {name}" for at, name in enumerate(names)]
+    if axes == "d":
+        terms[1::2] = [f"lnc.sum({term})" for term in terms[1::2]]
+    namespace: dict[str, Any] = {"lnc": lnc}
+    exec(f"def norm(x, {', '.join(names)}):\n    return {' + '.join(terms)}", namespace)
+    norm = equation("n c [d]", **dict.fromkeys(names, "d" if axes == "d" else "c"))(namespace["norm"])
+    sizes = {"n": 40, "c": 3, "d": 64}
+    compilation = cuda_compilation_of(norm, sizes)
+    lowered = compilation.lowered
+    assert shared_bytes(lowered.forward, lowered.backward) <= 48 << 10
+    check(norm, sizes, tolerance=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("norm", "sizes"),
+    [
+        (lnc.layer_norm, {"...": 5, "d": 1002}),
+        # Sums over rows are in shared memory, too; and clusters, whose blocks have several rows.
+        (lnc.layer_norm, {"...": 3, "d": 8192}),
+        (lnc.l2_norm, {"...": 5, "d": 20000}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_places_are_used_again(norm: Any, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "_PLACES", 17)
+    monkeypatch.setattr(stage, "_PLACES_BESIDE", 17)
+    x = np.random.default_rng(6).standard_normal(tuple(sizes.values()))
+    # Some rows take the second path.
+    x[1::2] *= 1e25
+    results = ("y", "dx", "dweight", "dbias")
+    check(norm, sizes, arrays={"x": x}, tolerance=2e-6, only=results, multiprocessors=1)
 
 
 def test_gradients_of_parameters_on_any_number_of_multiprocessors() -> None:

@@ -7,7 +7,7 @@ loops, or, for a block of rows, one a lane, kept in registers until the block is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lncompile.emit.cuda.conditional import only_if
@@ -24,13 +24,23 @@ from lncompile.emit.scope import Width
 from lncompile.emit.templates import fill
 from lncompile.ir import Input, Node
 
+#: Places of each type for exchanges, 24 KiB in all: a block can have 48 KiB in this way. Of sums of columns,
+#: which need the most, 8 fit; more take turns, and leave room for another block on the multiprocessor.
+_PLACES = 2048
+#: The same in what a schedule leaves beside sums in shared memory: 3 KiB.
+_PLACES_BESIDE = 256
+
 
 @dataclass(frozen=True)
 class TeamKernel:
-    """The emitter of one stage's kernel; ``exchange`` knows the shared memory that its lines need."""
+    """The emitter of one stage's kernel."""
 
     context: Context
-    exchange: Exchange = field(default_factory=Exchange)
+
+    @cached_property
+    def exchange(self) -> Exchange:
+        """The shared memory for sums over threads, which lines are known to need when they are emitted."""
+        return Exchange(_PLACES_BESIDE if self.context.shared else _PLACES)
 
     @cached_property
     def sums(self) -> Sums:
@@ -92,9 +102,9 @@ class TeamKernel:
         for name in reversed(nest.within):
             stop = as_python(nest.size(name))
             lines = fill("cuda/units.py", "steps", {"body": lines}, INDEX=nest.index(name), STOP=stop)
-        if 0 < row.exchange.meetings < 2:
+        if row.exchange.meetings == 1 or row.exchange.again:
             # Nobody may leave something for the next row while others still read what belongs to this one.
-            lines = [*lines, "barrier()" if self.context.team.blocks == 1 else "cluster_barrier()"]
+            lines = [*lines, self.context.team.barrier]
         axis = nest.axes[block]
         names = {
             "BLOCK": nest.block_index,
