@@ -66,7 +66,7 @@ def compile(
     dispatcher = dispatcher_of(norm)
     special, sizes = requested(dispatcher, shape, dtype, target, out_dtype, options)
     kernel = dispatcher.compiled(special)
-    candidate = Candidate(special._replace(target=kernel.target), lambda: kernel)
+    candidate = Candidate(special._replace(target=kernel.target), kernel.places, lambda: kernel)
     fixed = Fixed(dispatcher.equation, dispatcher.signature, [candidate])
     call = wrapped(fixed)
     call.__doc__ = dispatcher.equation.function.__doc__

@@ -14,7 +14,7 @@ from lncompile.arrays import described as described_value
 from lncompile.backends.cpu.calls import may_coincide
 from lncompile.backends.cuda import described, device
 from lncompile.backends.cuda.packed import Code, unpacked
-from lncompile.backends.cuda.target import CudaTarget, serving
+from lncompile.backends.cuda.target import CudaTarget, places, serving
 from lncompile.buffers import batch_sizes, shape_of, with_role
 from lncompile.device_quick import NoQuickCalls, QuickCalls, context_of
 from lncompile.device_runner import PhaseRunner
@@ -49,8 +49,10 @@ class DeviceKernel(Remade):
         self._target = target
         self._codes = unpacked(library, meta["contents"])
         offered = self.interface
-        self._forward = PhaseRunner(offered.forward, launches.from_json(meta["forward"]), self._codes)
-        self._backward = PhaseRunner(offered.backward, launches.from_json(meta["backward"]), self._codes)
+        forward, backward = (launches.from_json(meta[phase]) for phase in ("forward", "backward"))
+        self._shared = launches.shared_bytes(forward, backward)
+        self._forward = PhaseRunner(offered.forward, forward, self._codes)
+        self._backward = PhaseRunner(offered.backward, backward, self._codes)
         self._outputs = with_role(offered.forward, "output")
         self._saved = with_role(offered.forward, "saved")
         self._cotangents = with_role(offered.backward, "cotangent")
@@ -93,6 +95,11 @@ class DeviceKernel(Remade):
             # What the forward saves is an input of the backward; the role is the forward's.
             found = described.arrays(runner.phase, plan, axes) | found
         return dict(sorted(found.items(), key=lambda item: _ROLES.index(item[1].role)))
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The targets whose devices run this kernel."""
+        return places(self.target, self._shared)
 
     @property
     def codes(self) -> tuple[Code, ...]:
@@ -166,10 +173,10 @@ class DeviceKernel(Remade):
         """The device of all arguments, which must run this kernel's code."""
         number = dev.check_device(self._named(values))
         capability = device.info(number).capability
-        if serving(capability) != self._target:
+        if not serving(capability).runs(self._target, self._shared):
             raise LncValueError(
-                f"target: this kernel was compiled for {self.target}; device {number} has compute capability "
-                f"{capability[0]}.{capability[1]}"
+                f"target: this kernel was compiled for {self.target}, with {self._shared} bytes of shared "
+                f"memory a block; device {number} has compute capability {capability[0]}.{capability[1]}"
             )
         return number
 

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 
 class Candidate:
-    """A kernel that may serve: what it was compiled for, and the kernel, opened on first use."""
+    """A kernel that may serve: what it was compiled for, and the kernel, opened on first use.
 
-    def __init__(self, special: Specialization, load: Callable[[], AnyKernel]) -> None:
+    Its arrays are in one of ``places``: ``cpu``, or devices that run the code of a target of that name.
+    """
+
+    def __init__(self, special: Specialization, places: Sequence[str], load: Callable[[], AnyKernel]) -> None:
         self.special = special
+        self.places = places
         self._load = load
         self.opened: AnyKernel | None = None
 
@@ -75,11 +79,7 @@ class Fixed(Dispatcher):
     def _for_place_of(self, arrays: Sequence[arr.Array | None]) -> list[Candidate]:
         """The kernels for where the arrays are: NumPy's memory, or devices of one architecture."""
         target = target_of(arrays)
-        found = [
-            c
-            for c in self._candidates
-            if (c.special.target if is_cuda(c.special.target) else "cpu") == target
-        ]
+        found = [candidate for candidate in self._candidates if target in candidate.places]
         if found:
             return found
         built = ", ".join(dict.fromkeys(candidate.special.target for candidate in self._candidates))

@@ -60,6 +60,8 @@ class Call(NamedTuple):
     between serial and threads: C expressions over the names of sizes. ``parts``, where it is not empty, is an
     expression for the number of parts that the units fall into, in order and equally. A part needs nothing of
     other parts of this call, or of its neighbours with the same ``parts``: they may be done part by part.
+    Of ``shared`` buffers a unit reads elements that another one may have written to, were they what the call
+    writes.
     """
 
     function: str
@@ -67,6 +69,7 @@ class Call(NamedTuple):
     units: str
     unit_work: str
     parts: str = ""
+    shared: tuple[str, ...] = ()
 
 
 class Phase(NamedTuple):
@@ -120,5 +123,8 @@ def _phase(data: dict[str, Any]) -> Phase:
             for buffer in data["buffers"]
         ),
         tuple(Size(**size | {"axes": tuple(size["axes"])}) for size in data["sizes"]),
-        tuple(Call(**call | {"buffers": tuple(call["buffers"])}) for call in data["calls"]),
+        tuple(
+            Call(**call | {name: tuple(call.get(name, ())) for name in ("buffers", "shared")})
+            for call in data["calls"]
+        ),
     )

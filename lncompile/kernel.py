@@ -155,6 +155,9 @@ class Kernel(Remade):
     kernels with one bare output alone.
     """
 
+    #: Where the arrays are that it takes.
+    places = ("cpu",)
+
     def __init__(
         self,
         signature: Signature,

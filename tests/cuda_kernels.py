@@ -63,9 +63,16 @@ def cuda_compilation_of(
 
 
 def results_of(
-    compilation: CudaCompilation, given: Mapping[str, Any], sizes: Sizes, multiprocessors: int = 4
+    compilation: CudaCompilation,
+    given: Mapping[str, Any],
+    sizes: Sizes,
+    multiprocessors: int = 4,
+    same: Mapping[str, str] | None = None,
 ) -> Arrays:
-    """All that the launches of both phases write but workspaces, for these inputs and cotangents."""
+    """All that the launches of both phases write but workspaces, for these inputs and cotangents.
+
+    ``same`` tells of arrays that are written which of those that their phase reads they are.
+    """
     lowered = compilation.lowered
     codes = {code.entry: code for code in compilation.codes}
     known = {name: np.asarray(array) for name, array in given.items()}
@@ -81,7 +88,9 @@ def results_of(
             for key, buffer in buffers.items()
             if buffer.role in ("input", "cotangent") or (buffer.role == "saved" and name == "backward")
         }
-        made = run(launches(name, plan, codes), {k: b._asdict() for k, b in buffers.items()}, reads, name)
+        described = {key: buffer._asdict() for key, buffer in buffers.items()}
+        in_place = {key: read for key, read in (same or {}).items() if key in buffers}
+        made = run(launches(name, plan, codes), described, reads, name, same=in_place)
         for key, array in made.items():
             if buffers[key].role != "workspace":
                 dtype = TABLE[buffers[key].dtype].numpy
@@ -98,9 +107,10 @@ def check(
     tolerance: float,
     multiprocessors: int = 4,
     only: tuple[str, ...] = (),
+    least: float = 1.0,
     **options: Any,
 ) -> Arrays:
-    """Compare results with the interpreter's; errors are relative to the largest element, or 1."""
+    """Compare results with the interpreter's; errors are relative to the largest element, or ``least``."""
     compilation = cuda_compilation_of(norm, sizes, dtype, **options)
     pair = compilation.lowered.pair
     nodes = (*pair.forward.inputs, *pair.backward.inputs)
@@ -114,7 +124,7 @@ def check(
         if only and name not in only:
             continue
         want, array = expected[name].reshape(array.shape), array.astype(np.float64)
-        scale = max(1.0, float(np.nanmax(np.abs(want), initial=0.0)))
+        scale = max(least, float(np.nanmax(np.abs(want), initial=0.0)))
         np.testing.assert_allclose(array, want, rtol=0, atol=tolerance * scale, err_msg=name)
     return found
 

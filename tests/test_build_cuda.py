@@ -300,6 +300,31 @@ def test_arrays_choose_the_kernel(mixed: Path, fake: Device) -> None:
         loaded(X[:, :32], WEIGHT[:32])
 
 
+def test_devices_with_less_shared_memory_run_what_fits(stand_ins: None, fake: Device, tmp_path: Path) -> None:
+    """On compute capability 8.6 a block can have 99 KiB, on 8.0 it can have 163."""
+
+    def call(directory: Path, features: int, number: int) -> bytes:
+        loaded = lnc.load(directory)
+        fake.capability = "86" if number else "80"
+        loaded(
+            *(on_device(np.ones(shape, np.float32), number) for shape in ((1, features), features, features))
+        )
+        return bytes(fake.launched[-1].entry.cubin)
+
+    def built(name: str, features: int, *targets: str) -> Path:
+        return written(tmp_path / name, wanted(lnc.layer_norm, (1, features), "float32", *targets))
+
+    assert call(built("small", 64, "cuda:sm_80"), 64, 1).startswith(b"cuda:sm_80")
+    large = built("large", 16384, "cuda:sm_80")
+    (record,) = json.loads((large / "manifest.json").read_text())["kernels"]
+    assert 128 << 10 < record["shared_bytes"] <= TARGETS["cuda:sm_80"].shared_bytes
+    assert call(large, 16384, 0).startswith(b"cuda:sm_80")
+    with pytest.raises(lnc.LncError, match=r"compiled for cuda:sm_80; got an array on .* runs cuda:sm_86"):
+        call(large, 16384, 1)
+    both = built("both", 16384, "cuda:sm_80", "cuda:sm_86")
+    assert [call(both, 16384, number)[:10] for number in (0, 1)] == [b"cuda:sm_80", b"cuda:sm_86"]
+
+
 def test_kernels_refuse_arrays_of_another_place(stand_ins: None, fake: Device, tmp_path: Path) -> None:
     directory = written(tmp_path / "dist", wanted(lnc.l2_norm, (3, 8), "float32", "cuda:sm_90"))
     loaded = lnc.load(directory)

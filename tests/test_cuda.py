@@ -17,6 +17,8 @@ from test_forms import FORMS
 import lncompile as lnc
 from lncompile.backends.cuda.link import disassembled, link
 from lncompile.cli import main
+from lncompile.emit.cuda import stage
+from lncompile.emit.cuda.launches import shared_bytes
 from lncompile.rnn.equations import gru_step
 
 #: A result's rounding, and some of the arithmetic's.
@@ -148,6 +150,52 @@ def test_rows_at_the_edges(features: int, dtype: str) -> None:
     assert np.isfinite(np.delete(y, [3, 4], axis=0)).all()
 
 
+@equation("... [d]")
+def _nested_roots(x: Any) -> Any:
+    v = lnc.mean(lnc.square(x))
+    return x / lnc.sqrt(lnc.sqrt(v * v + 1.0))
+
+
+@equation("... [d]")
+def _compared(x: Any) -> Any:
+    v = lnc.square(lnc.mean(x))
+    return lnc.where(v * 1e-20 > 1e35, x, 0.5 * x) / lnc.maximum(lnc.sqrt(v), 1.0)
+
+
+@pytest.mark.parametrize("scale", [1e10, 1e25])
+@pytest.mark.parametrize(
+    ("norm", "sizes"),
+    [
+        (_nested_roots, {"...": 4, "d": 64}),
+        (_compared, {"...": 4, "d": 64}),
+        (lnc.l2_norm, {"...": 4, "d": 64}),
+        # What the forward saves is float64.
+        (lnc.instance_norm, {"n": 2, "c": 3, "...": 49}),
+        (lnc.batch_norm, {"n": 4, "c": 3, "...": 40}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_row_sized_values_that_float32_does_not_hold(norm: Any, sizes: dict[str, int], scale: float) -> None:
+    """A square that overflows, or a float64 that does when it is narrowed, would divide elements away."""
+    shape = tuple(sizes.values())
+    x = scale * np.random.default_rng(4).uniform(-1.0, 2.0, shape)
+    results = ("y", "y0", "dx", "dweight", "dbias")
+    check(norm, sizes, arrays={"x": x}, tolerance=1e-6, only=results, least=0.0)
+
+
+def test_which_row_sized_values_are_checked() -> None:
+    """What is part of a sum or product that is checked is not checked itself."""
+
+    @equation("... [d]")
+    def norm(x: Any) -> Any:
+        inner = lnc.mean(x) * 3.0 + 1.0
+        return x * lnc.rsqrt(lnc.square(inner) + 1.0)
+
+    source = cuda_compilation_of(norm, {"...": 3, "d": 64}).lowered.source
+    first = source[: source.index("_backward(")]
+    assert first.count("is_finite(") == 1
+
+
 def test_a_row_depends_on_itself_alone() -> None:
     x = np.random.default_rng(2).standard_normal((6, 128))
     # A row of the same warp takes the second path.
@@ -160,6 +208,45 @@ def test_a_row_depends_on_itself_alone() -> None:
         for rows in (x[2:3], x)
     )
     assert np.array_equal(among[2:3], alone)
+
+
+@pytest.mark.parametrize("count", [25, 40])
+@pytest.mark.parametrize("axes", ["d", "..."])
+def test_many_parameters(axes: str, count: int) -> None:
+    """Sums for their gradients are more than shared memory holds at a time: by columns, or of a row."""
+    names = [f"p{at}" for at in range(count)]
+    # Each has a gradient of its own.
+    terms = [f"lnc.square(x + {at / count}) * {name}" for at, name in enumerate(names)]
+    if axes == "d":
+        terms[1::2] = [f"lnc.sum({term})" for term in terms[1::2]]
+    namespace: dict[str, Any] = {"lnc": lnc}
+    exec(f"def norm(x, {', '.join(names)}):\n    return {' + '.join(terms)}", namespace)
+    norm = equation("n c [d]", **dict.fromkeys(names, "d" if axes == "d" else "c"))(namespace["norm"])
+    sizes = {"n": 40, "c": 3, "d": 64}
+    compilation = cuda_compilation_of(norm, sizes)
+    lowered = compilation.lowered
+    assert shared_bytes(lowered.forward, lowered.backward) <= 48 << 10
+    check(norm, sizes, tolerance=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("norm", "sizes"),
+    [
+        (lnc.layer_norm, {"...": 5, "d": 1002}),
+        # Sums over rows are in shared memory, too; and clusters, whose blocks have several rows.
+        (lnc.layer_norm, {"...": 3, "d": 8192}),
+        (lnc.l2_norm, {"...": 5, "d": 20000}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_places_are_used_again(norm: Any, sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "_PLACES", 17)
+    monkeypatch.setattr(stage, "_PLACES_BESIDE", 17)
+    x = np.random.default_rng(6).standard_normal(tuple(sizes.values()))
+    # Some rows take the second path.
+    x[1::2] *= 1e25
+    results = ("y", "dx", "dweight", "dbias")
+    check(norm, sizes, arrays={"x": x}, tolerance=2e-6, only=results, multiprocessors=1)
 
 
 def test_gradients_of_parameters_on_any_number_of_multiprocessors() -> None:
@@ -220,7 +307,7 @@ def test_ptx_is_the_same_in_every_process() -> None:
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("target", ["cuda:sm_80", "cuda:sm_100", "cuda:sm_120"])
+@pytest.mark.parametrize("target", ["cuda:sm_80", "cuda:sm_86", "cuda:sm_89", "cuda:sm_100", "cuda:sm_120"])
 def test_targets(target: str) -> None:
     compilation = cuda_compilation_of(lnc.layer_norm, {"...": 1, "d": 256}, "bfloat16", target)
     assert all(code.cubin[:4] == b"\x7fELF" for code in compilation.codes)

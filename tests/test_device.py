@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_kernels import COMPILES, needs_compiler
+from cuda_kernels import COMPILES, cuda_compilation_of, needs_compiler
 from fake_cupy import Device, installed, on_device
 
 import lncompile as lnc
 from lncompile import functional
 from lncompile.backends.cuda import device
 from lncompile.backends.cuda.plan import Grid, plan_of
-from lncompile.backends.cuda.target import find, serving
-from lncompile.emit.cuda.launches import Blocks, Kernel, Launches
+from lncompile.backends.cuda.target import TARGETS, find, places, serving
+from lncompile.emit.cuda.launches import Blocks, Kernel, Launches, shared_bytes
 from lncompile.interface import Buffer, Phase, Size
 
 
@@ -165,12 +165,32 @@ def test_a_kernel_runs_on_its_own_architecture(of_another_architecture: Any, fak
 
 def test_targets() -> None:
     assert find("cuda:sm_90").arch == "sm_90"
-    assert serving((8, 6)).name == "cuda:sm_80"
+    assert serving((8, 0)).name == "cuda:sm_80"
+    assert serving((8, 6)).name == "cuda:sm_86"
+    assert serving((8, 9)).name == "cuda:sm_89"
     assert serving((10, 3)).name == "cuda:sm_100"
+    assert serving((12, 1)).name == "cuda:sm_120"
     with pytest.raises(lnc.LncError, match="target: expected cuda, cuda:sm_80"):
         find("cuda:sm_70")
     with pytest.raises(lnc.LncError, match=r"capability 7\.0"):
         serving((7, 0))
+
+
+def test_which_devices_run_code() -> None:
+    assert places("cuda:sm_80", 99 << 10) == ("cuda:sm_80", "cuda:sm_86", "cuda:sm_89")
+    assert places("cuda:sm_80", 100 << 10) == ("cuda:sm_80",)
+    assert places("cuda:sm_86", 1 << 10) == ("cuda:sm_86", "cuda:sm_89")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("features", [1024, 12288, 16384])
+def test_kernels_have_the_shared_memory_that_they_need(target: str, features: int) -> None:
+    lowered = cuda_compilation_of(lnc.layer_norm, {"...": 1, "d": features}, target=target).lowered
+    needed = shared_bytes(lowered.forward, lowered.backward)
+    assert 0 < needed <= TARGETS[target].shared_bytes
+    # Sums over the rows are in it where there is room.
+    if features == 16384:
+        assert (needed > 128 << 10) == (TARGETS[target].shared_bytes > 128 << 10)
 
 
 def test_plan_gives_every_team_a_block_of_rows() -> None:

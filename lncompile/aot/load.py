@@ -91,7 +91,7 @@ def _norm(name: str, shelf: Shelf, kernels: list[Shelved]) -> CompiledKernel:
         def opened() -> AnyKernel:
             return shelf.open(shelved, signature)
 
-        return Candidate(shelved.special, opened)
+        return Candidate(shelved.special, shelved.places, opened)
 
     candidates = [candidate(shelved) for shelved in kernels]
     call = wrapped(Fixed(equation, signature, candidates))

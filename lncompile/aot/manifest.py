@@ -33,7 +33,9 @@ _RULES = {
     },
     "cuda": {
         "devices": "A target's cubins run on devices of its major compute capability and its minor one "
-        "or a later.",
+        "or a later, whose blocks can have shared_bytes of shared memory "
+        "(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN): 166912 bytes on 8.0, 101376 on 8.6, 8.9 "
+        "and 12.0, 232448 on 9.0 and 10.0.",
         "names": "Expressions are over rows, the product of the batch axes of the first input, and "
         "multiprocessors, in C's integer arithmetic; max(a, b) is the larger one. Any number of "
         "multiprocessors from 1 on gives right results, the device's own the quickest; that of the kernel "

@@ -10,6 +10,7 @@ from lncompile.aot.cuda.opener import abi as cuda_abi
 from lncompile.aot.cuda.opener import opened as opened_for_cuda
 from lncompile.backends.cpu.target import TARGETS
 from lncompile.backends.cuda.target import TARGETS as CUDA_TARGETS
+from lncompile.backends.cuda.target import places as cuda_places
 from lncompile.kernel import Signature
 from lncompile.specialize import abi, runs_here
 
@@ -26,14 +27,15 @@ class Opener(NamedTuple):
     Attributes:
         targets: those that are known, the least demanding first.
         serves: whether a known one is for this machine.
-        place: where the arrays are that a target's kernels take; for those in one place the last is best.
+        places: where the arrays are that a kernel for a target takes; for those in one place the last is the
+            best.
         abi: what kernels have to be built for.
         opened: the kernel of a manifest's entry for one of its targets.
     """
 
     targets: tuple[str, ...]
     serves: Callable[[str], bool]
-    place: Callable[[str], str]
+    places: Callable[[str, Mapping[str, Any]], tuple[str, ...]]
     abi: Callable[[], list[object]]
     opened: Callable[[Mapping[str, Any], str, Signature, Read], AnyKernel]
 
@@ -46,7 +48,7 @@ OPENERS = {
     "cpu": Opener(
         targets=tuple(TARGETS),
         serves=lambda name: runs_here(TARGETS[name]),
-        place=lambda _: "cpu",
+        places=lambda _, record: ("cpu",),
         abi=abi,
         opened=opened_for_cpu,
     ),
@@ -54,7 +56,7 @@ OPENERS = {
         targets=tuple(CUDA_TARGETS),
         # Which one does is known when arrays come: there may be several devices, or none yet.
         serves=lambda _: True,
-        place=lambda name: name,
+        places=lambda name, record: cuda_places(name, record["shared_bytes"]),
         abi=cuda_abi,
         opened=opened_for_cuda,
     ),

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 class Shelved(NamedTuple):
     """A kernel of a directory: its manifest's entry, what it was compiled for, and the best target here.
 
-    ``place`` tells where the arrays are that it takes: ``cpu``, or the target for a device.
+    ``places`` tell where the arrays are that it is best for: ``cpu``, or devices that run a target's code.
     """
 
     record: Mapping[str, Any]
     special: Specialization
-    place: str
+    places: tuple[str, ...]
 
 
 class Shelf:
@@ -53,7 +53,7 @@ class Shelf:
         return directories.read_file(self.directory, self._manifest, name)
 
     def _serving(self) -> list[Shelved]:
-        best: dict[object, Shelved] = {}
+        best: dict[tuple[str, str, object], Shelved] = {}
         foreign: list[str] = []
         for record in self._manifest["kernels"]:
             opener = OPENERS.get(kind_of(record["targets"][0]))
@@ -64,17 +64,22 @@ class Shelf:
                 foreign += record["targets"]
                 continue
             self._check_abi(record["python"]["abi"], opener)
-            shelved = Shelved(record, specialization_of(record["python"], target), opener.place(target))
-            key = (record["norm"], shelved.place, tuple(record["python"]["identities"]))
-            other = best.setdefault(key, shelved)
-            if opener.best([other.special.target, target]) != other.special.target:
-                best[key] = shelved
+            shelved = Shelved(record, specialization_of(record["python"], target), ())
+            for place in opener.places(target, record):
+                key = (record["norm"], place, tuple(record["python"]["identities"]))
+                other = best.setdefault(key, shelved)
+                if opener.best([other.special.target, target]) != other.special.target:
+                    best[key] = shelved
         if not best:
             built = ", ".join(dict.fromkeys(foreign)) or "nothing"
             raise LncValueError(
                 f"{self.directory}: expected kernels for this machine, {host().name}; got {built}"
             )
-        return list(best.values())
+        places: dict[int, list[str]] = {}
+        for (_, place, _), shelved in best.items():
+            places.setdefault(id(shelved), []).append(place)
+        chosen = {id(shelved): shelved for shelved in best.values()}
+        return [shelved._replace(places=tuple(places[at])) for at, shelved in chosen.items()]
 
     def _check_abi(self, built_for: object, opener: Opener) -> None:
         if built_for != opener.abi():

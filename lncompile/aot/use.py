@@ -39,8 +39,9 @@ class _Finder:
         self._found: dict[tuple[str, str], tuple[Shelf, Shelved]] = {}
         for shelf in reversed(shelves):
             for shelved in shelf.kernels:
-                for identity in shelved.record["python"]["identities"]:
-                    self._found[shelved.place, identity] = shelf, shelved
+                for place in shelved.places:
+                    for identity in shelved.record["python"]["identities"]:
+                        self._found[place, identity] = shelf, shelved
 
     def __call__(
         self,

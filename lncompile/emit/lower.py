@@ -138,7 +138,9 @@ def module_text(request: Request, bodies: list[str], language: str, words: Seque
     used = sorted(set(re.findall(rf"\b({'|'.join(words)})\(", text)))
     header = "\n".join(request.header)
     constants = [
-        f'{name} = float("{value}")' for name, value in (("INFINITY", "inf"), ("NAN", "nan")) if name in text
+        f'{name} = float("{value}")'
+        for name, value in (("INFINITY", "inf"), ("NAN", "nan"))
+        if re.search(rf"\b{name}\b", text)
     ]
     imported = ",\n".join(f"    {name}" for name in used)
     parts = [f'"""{header}\n"""\n', f"from {language} import (\n{imported},\n)\n"]

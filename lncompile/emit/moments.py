@@ -29,7 +29,7 @@ class Moments:
 
     def base(self, row: Row) -> str:
         """What the names of its sums begin with."""
-        return row.scope.vector_name(self.value, row.width).removesuffix("_i")
+        return row.scope.stem(self.value, row.width)
 
 
 def grouped(reductions: list[Reduce]) -> list[Moments]:

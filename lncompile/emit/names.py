@@ -61,12 +61,12 @@ SUFFIXES = (
 )
 
 
-def derived(names: Iterable[str]) -> set[str]:
+def derived(names: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> set[str]:
     """All names that a kernel may make of these."""
-    return {name + suffix for name in names for suffix in SUFFIXES}
+    return {name + suffix for name in names for suffix in suffixes}
 
 
-def legal(pair: Pair, reserved: frozenset[str]) -> Pair:
+def legal(pair: Pair, reserved: frozenset[str], suffixes: tuple[str, ...] = SUFFIXES) -> Pair:
     """Both programs with every array renamed that could not keep its name."""
     arrays = dict.fromkeys(
         name
@@ -75,6 +75,7 @@ def legal(pair: Pair, reserved: frozenset[str]) -> Pair:
         for name in (array.array, array.name)
     )
     renamed: dict[str, str] = {}
+    made = derived(arrays, suffixes)
     for name in arrays:
         new = (
             name
@@ -82,8 +83,13 @@ def legal(pair: Pair, reserved: frozenset[str]) -> Pair:
             else "_" + name.encode("ascii", "namereplace").decode().strip("\\N{}").replace(" ", "_")
         )
         new = "".join(letter if letter.isalnum() else "_" for letter in new)
-        clashes = derived(arrays) | set(renamed.values())
-        while new in RESERVED | reserved or keyword.iskeyword(new) or new in clashes:
+        clashes = made | set(renamed.values())
+        while (
+            new in RESERVED | reserved
+            or keyword.iskeyword(new)
+            or new in clashes
+            or not derived((new,), suffixes).isdisjoint(reserved)
+        ):
             new += "_"
         renamed[name] = new
     return Pair(_renamed(pair.forward, renamed), _renamed(pair.backward, renamed))

@@ -78,10 +78,15 @@ def stretches(size: str, per: str) -> str:
     return f"({size} + {per} - 1) / {_operand(per)}"
 
 
+#: What variables of an axis end in, and the names of axes that are others' with this behind.
+_ENDS = ("_size", "_length", "_block", "_blocks", "_rows", "_per", "_")
+
+
 def identifier(name: str) -> str:
     """An axis' name as a Python name: ``n*h`` as ``n_h``, ``i``, which kernels use themselves, as ``i_``."""
-    words = re.sub(r"\W+", "_", name.replace("...", "dots")).strip("_") or "axis"
-    return f"{words}_" if words in RESERVED or keyword.iskeyword(words) else words
+    words = re.sub(r"\W+", "_", name.replace("...", "dots"))
+    taken = words in RESERVED or keyword.iskeyword(words) or words.endswith(_ENDS)
+    return f"{words}_" if taken else words
 
 
 def product(factors: Iterable[str]) -> str:

@@ -78,8 +78,14 @@ class Scope:
         temporaries = {f"t{count}" for count in range(1, len(nodes) + 1)}
         self.program = program
         wholes = {array.part.array for array in program.arrays if array.part}
-        self.names = names_of(program, RESERVED | reserved | wholes | derived(named | temporaries))
+        known: set[str] = set()
+        self.names: dict[Node, str] = {}
+        # A value that is renamed is one more name that others are made of.
+        while not known or not known >= set(self.names.values()):
+            known |= named | temporaries | set(self.names.values())
+            self.names = names_of(program, RESERVED | reserved | wholes | self.taken(known))
         self._loops = loops
+        self._stems: dict[Node, str] = {}
         outputs = {output.name for output in program.outputs}
         starts = 0
         for node, name in self.names.items():
@@ -90,8 +96,13 @@ class Scope:
             elif (isinstance(node, Input) or name in outputs) and not self.is_vector(node):
                 self.names[node] = f"{name}_value"
             elif name in outputs:
+                self._stems[node] = name
                 self.names[node] = f"{name}_i"
         self._fused = _fusable(program, self.is_vector)
+
+    def taken(self, names: set[str]) -> set[str]:
+        """What no value can be called, since kernels make it of the ``names`` of arrays and values."""
+        return derived(names)
 
     def is_vector(self, node: Node) -> bool:
         """Whether a value differs inside a row."""
@@ -111,14 +122,17 @@ class Scope:
 
     def vector_name(self, node: Node, width: Width) -> str:
         """The name of a vector value inside a loop."""
-        name = self.names[node]
         if width.suffix:
-            return f"{name.removesuffix('_i')}{width.suffix}"
-        return f"{name}_i" if isinstance(node, Input) else name
+            return self.stem(node, width)
+        return f"{self.names[node]}_i" if isinstance(node, Input) else self.names[node]
+
+    def stem(self, node: Node, width: Width) -> str:
+        """What the names of other variables for a vector value begin with."""
+        return f"{self._stems.get(node, self.names[node])}{width.suffix}"
 
     def memory_name(self, node: Node) -> str:
         """The name of the memory of a value that rows remember."""
-        return f"{self.names[node].removesuffix('_i')}_memory"
+        return f"{self._stems.get(node, self.names[node])}_memory"
 
     def vector_operand(self, node: Node, width: Width) -> str:
         """A value as an operand inside a loop: by name, row-sized ones in the loop's type."""

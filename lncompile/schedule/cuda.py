@@ -12,6 +12,9 @@ from typing import NamedTuple
 from lncompile.dtypes import TABLE
 from lncompile.ir import Program, Reduce
 
+#: The accesses of a thread that are written out in the source: more compile longer than they gain.
+MOST_VECTORS = 8
+
 
 class Room(NamedTuple):
     """What a device has for kernels: shared memory of a block, and blocks of a cluster, 1 if it has none."""
@@ -91,8 +94,7 @@ def heuristic(program: Program, room: Room) -> Schedule:
         vector_bytes=16,
         thread_elements=thread_elements,
         held_elements=held_elements,
-        # Each is written out in the source: more compile longer than they gain.
-        most_vectors=8,
+        most_vectors=MOST_VECTORS,
         most_threads=most_threads,
         # Four warps: small enough that a block's slowest warp is not waited for long.
         block_threads=128,

@@ -104,6 +104,7 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows):
             and fits_float32(mu_high_value)
             and fits_float32(mu_low_value)
             and is_moderate(rstd_value)
+            and is_finite(t4)
         )
         if ordinary:
             # t1 = x - mu_high_value
@@ -337,8 +338,6 @@ def lnc_layer_norm_backward(
                 is_moderate(rstd_value)
                 and fits_float32(mu_high_value)
                 and fits_float32(mu_low_value)
-                and is_finite(t3)
-                and is_finite(t10)
                 and fits_float32(t4)
                 and fits_float32(t14)
             )

@@ -65,7 +65,7 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows):
         t4 = t3 + 1e-05
         # rstd_value = rsqrt(t4)
         rstd_value = rsqrt(t4)
-        ordinary = is_finite(t3) and is_moderate(rstd_value)
+        ordinary = is_moderate(rstd_value) and is_finite(t4)
         if ordinary:
             weight_i0 = load_constant(weight, i_0, 1)
             # t1 = x * weight
@@ -164,7 +164,7 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, row_blocks
             t6 = t4 * t5
             # t7 = t6 * (-0.030303030303030304)
             t7 = t6 * -0.030303030303030304
-            ordinary = is_finite(t3) and fits_float32(t7) and is_moderate(rstd_value)
+            ordinary = fits_float32(t7) and is_moderate(rstd_value)
             if ordinary:
                 weight_i0 = load_constant(weight, i_0, 1)
                 # t8 = x * t7

@@ -35,18 +35,22 @@ def run(
     arrays: Mapping[str, Array],
     phase: str,
     traffic: Traffic | None = None,
+    same: Mapping[str, str] | None = None,
 ) -> dict[str, Array]:
     """The arrays that a phase writes, by name.
 
     ``arrays`` has those that the phase reads: inputs, and for ``backward`` cotangents and what ``forward``
     returned. Each has the shape and bits of its buffer; bfloat16 may be uint16 or `ml_dtypes.bfloat16`, and
     comes back as uint16. ``traffic`` gets the numbers of accesses, which tell how wide elements move.
+    ``same`` tells of arrays that are written which read one each is. Races are not looked for then: all of a
+    warp read the first element of a row, and exchange what they made of it before one writes there.
 
     Raises a `PtxError` where the code does what `faults` lists, and where the launches leave an element of an
     output, a saved value or a gradient unwritten.
     """
     described = {name: _described(buffer) for name, buffer in buffers.items()}
-    chosen = [_read(launch) for launch in launches if _field(launch, "phase") == phase]
+    same = same or {}
+    chosen = [_read(launch, same) for launch in launches if _field(launch, "phase") == phase]
     used = {name for launch in chosen for name in launch["buffers"]}
     missing = used - set(described)
     if missing:
@@ -58,6 +62,7 @@ def run(
         for variable in _data(entry)
     ]
     start = [(name, *_initial(name, described[name], arrays, phase)) for name in sorted(used)]
+    start = [(name, array, able or name in same.values(), there) for name, array, able, there in start]
     start += [
         (name, np.frombuffer(v.data or b"", np.uint8), v.space == "global", True) for name, v in modules
     ]
@@ -67,6 +72,8 @@ def run(
         own = {v.name: arena.address(f"{place}:{v.name}") for v in _data(entry)}
         program = _program(launch["ptx"], launch["entry"], tuple(sorted(own.items())))
         arena.open([*launch["buffers"], *(f"{place}:{name}" for name in own)])
+        if same:
+            arena.memory.accesses = None
         if traffic is not None:
             arena.observe(entry.name, traffic)
         _launch(program, launch, arena)
@@ -75,7 +82,8 @@ def run(
     if forgotten:
         sizes = ", ".join(f"{arena.unwritten(name)} bytes of {name}" for name in forgotten)
         raise UninitialisedRead(f"{sizes} are never written")
-    return {name: arena.array(name, next(each[1] for each in start if each[0] == name)) for name in written}
+    made = {name: arena.array(name, next(each[1] for each in start if each[0] == name)) for name in written}
+    return made | {name: arena.array(read, np.asarray(arrays[read])) for name, read in same.items()}
 
 
 def execute(
@@ -171,9 +179,9 @@ def _field(thing: Any, name: str, default: Any = None) -> Any:
     return thing.get(name, default) if isinstance(thing, Mapping) else getattr(thing, name, default)
 
 
-def _read(launch: Any) -> dict[str, Any]:
+def _read(launch: Any, same: Mapping[str, str]) -> dict[str, Any]:
     args = [
-        argument["buffer"] if "buffer" in argument else argument["value"]
+        same.get(argument["buffer"], argument["buffer"]) if "buffer" in argument else argument["value"]
         for argument in _field(launch, "args")
     ]
     triples = {

@@ -154,6 +154,7 @@ class Arena:
             self.placed[name] = Placed(name, position, array.nbytes)
             self._bits[name] = READABLE | (WRITABLE if writable else 0)
             position = -(-(position + array.nbytes + GAP) // 256) * 256
+        self._granule = granule
         self.memory = Memory(position, granule)
         self.memory.first_writable = position if first_writable is None else first_writable
         self._written = np.zeros(self.memory.size, np.uint8)
@@ -173,8 +174,7 @@ class Arena:
             place = self.placed[name]
             part = slice(place.start, place.start + place.size)
             memory.shadow[part] = self._bits[name] | self._written[part]
-        assert memory.accesses is not None
-        memory.accesses = Accesses(memory.size, memory.accesses.granule)
+        memory.accesses = Accesses(memory.size, self._granule)
 
     def address(self, name: str) -> int:
         return GLOBAL_BASE + self.placed[name].start

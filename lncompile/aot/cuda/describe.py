@@ -11,7 +11,7 @@ from lncompile.aot.extent import Extent, Extents
 from lncompile.aot.wanted import Wanted
 from lncompile.backends.cuda.target import CudaTarget
 from lncompile.device_arrays import ALIGNMENT
-from lncompile.emit.cuda.launches import Kernel, Launches
+from lncompile.emit.cuda.launches import Kernel, Launches, shared_bytes
 from lncompile.interface import Interface, Phase
 
 Record = dict[str, Any]
@@ -41,6 +41,7 @@ def described(
         **wanted.record([target.name]),
         "alignment": ALIGNMENT,
         "multiprocessors": target.multiprocessors,
+        "shared_bytes": shared_bytes(*launches),
         "buffers": arrays.listed,
         "forward": first,
         "backward": second,

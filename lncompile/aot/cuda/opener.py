@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lncompile.kernel import Signature
 
 #: Counts changes of what the plans of launches mean.
-_ABI = 2
+_ABI = 3
 
 
 def abi() -> list[object]:

@@ -206,7 +206,8 @@ def may_coincide(phase: Phase, written: Buffer, read: Buffer) -> bool:
     """Whether ``written`` may be the very array that is given for ``read``.
 
     A unit of a call reads what it needs of an array over the same axes before it writes to the same elements,
-    so within one call both may be the same. But no later call may read what has been written over.
+    so within one call both may be the same, unless units share what they read. And no later call may read
+    what has been written over.
     """
     if written.role not in ("output", "gradient") or read.role not in ("input", "cotangent"):
         return False
@@ -218,6 +219,8 @@ def may_coincide(phase: Phase, written: Buffer, read: Buffer) -> bool:
     ):
         return False
     writing = [index for index, call in enumerate(phase.calls) if written.name in call.buffers]
+    if any(read.name in phase.calls[index].shared for index in writing):
+        return False
     reading = [index for index, call in enumerate(phase.calls) if read.name in call.buffers]
     return not writing or not reading or reading[-1] <= writing[0]
 

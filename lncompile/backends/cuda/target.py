@@ -10,9 +10,10 @@ from lncompile.errors import LncTypeError, LncValueError
 class CudaTarget(NamedTuple):
     """An architecture: its name, its compute capability, and what its device has.
 
-    The number of multiprocessors is that of the usual device: A100, H100 SXM, B200 and RTX PRO 6000. Launches
-    go by that of the device they are made on. ``shared_bytes`` is the shared memory that a block can have,
-    ``cluster_blocks`` the number of blocks that every device of its kind has room for in a cluster.
+    The number of multiprocessors is that of the usual device: A100, A40, L40S, H100 SXM, B200 and RTX PRO
+    6000. Launches go by that of the device they are made on. ``shared_bytes`` is the shared memory that a
+    block can have, ``cluster_blocks`` the number of blocks that every device of its kind has room for in a
+    cluster.
     """
 
     name: str
@@ -26,11 +27,21 @@ class CudaTarget(NamedTuple):
         """The name that NVIDIA's tools use."""
         return f"sm_{self.capability[0]}{self.capability[1]}"
 
+    def runs(self, code: CudaTarget, shared_bytes: int) -> bool:
+        """Whether its devices run the code for a target, of which a block needs so much shared memory."""
+        return (
+            code.capability[0] == self.capability[0]
+            and code.capability <= self.capability
+            and shared_bytes <= self.shared_bytes
+        )
+
 
 TARGETS: dict[str, CudaTarget] = {
     target.name: target
     for target in (
         CudaTarget("cuda:sm_80", (8, 0), 108, 163 << 10, 1),
+        CudaTarget("cuda:sm_86", (8, 6), 84, 99 << 10, 1),
+        CudaTarget("cuda:sm_89", (8, 9), 142, 99 << 10, 1),
         CudaTarget("cuda:sm_90", (9, 0), 132, 227 << 10, 8),
         CudaTarget("cuda:sm_100", (10, 0), 148, 227 << 10, 8),
         CudaTarget("cuda:sm_120", (12, 0), 188, 99 << 10, 8),
@@ -54,6 +65,11 @@ def find(name: object) -> CudaTarget:
     if name not in TARGETS:
         raise LncValueError(f"target: expected cuda, {', '.join(TARGETS)}; got {name!r}")
     return TARGETS[name]
+
+
+def places(name: str, shared_bytes: int) -> tuple[str, ...]:
+    """The targets whose devices run the code for this one, of which a block needs so much shared memory."""
+    return tuple(there.name for there in TARGETS.values() if there.runs(TARGETS[name], shared_bytes))
 
 
 def serving(capability: tuple[int, int]) -> CudaTarget:

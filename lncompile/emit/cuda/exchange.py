@@ -7,8 +7,10 @@ Every thread ends up with the same bits: halves are exchanged and added, and add
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lncompile.dtypes import TABLE
 from lncompile.emit.cuda.conditional import only_if
 from lncompile.emit.cuda.team import WARP, Team
 from lncompile.emit.scope import Width
@@ -20,13 +22,23 @@ _OF_TWO = {"sum": "{} + {}", "max": "maximum({}, {})"}
 
 @dataclass
 class Exchange:
-    """The block's shared memory: each exchange has places of its own, by element type.
+    """The block's shared memory: exchanges have places of their own, by element type, while there are any.
 
-    ``meetings`` is how often all threads of the block wait for one another.
+    Of ``most`` places of a type the first are used again when no more are left, once all threads have read
+    them. ``meetings`` is how often all threads of the block wait for one another, and ``again`` whether some
+    place is used twice.
     """
 
+    most: int
     places: dict[str, int] = field(default_factory=dict)
     meetings: int = 0
+    again: bool = False
+    _next: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all places."""
+        return sum(places * TABLE[dtype].itemsize for dtype, places in self.places.items())
 
     def lines(self) -> list[str]:
         """Lines that set up the shared memory of all exchanges so far."""
@@ -43,8 +55,7 @@ class Exchange:
         if threads == 1 or not names:
             return []
         if team.strided:
-            self.meetings += 1
-            return self._of_columns(names, width, team)
+            return self._in_rounds(names, width, team.block, team, self._of_columns)
         within = min(threads, WARP)
         # Groups need not take their steps together, and teams whose rows are computed in another way, or that
         # have none, take none; all teams of a warp do the rest together.
@@ -53,9 +64,30 @@ class Exchange:
         warps = threads // team.blocks // WARP
         if warps <= 1:
             return lines
-        self.meetings += 1
-        lines += self._of_warps(names, width, warps, team.place)
-        return lines if team.blocks == 1 else [*lines, *self._of_blocks(names, width, team.blocks)]
+        return lines + self._in_rounds(names, width, warps + (team.blocks > 1), team, self._of_warps)
+
+    def _in_rounds(
+        self,
+        names: list[tuple[str, str]],
+        width: Width,
+        places: int,
+        team: Team,
+        lines_of: Callable[[list[tuple[str, str]], Width, Team], list[str]],
+    ) -> list[str]:
+        """``lines_of`` as many names at a time as there are places; each needs so many."""
+        left = self.most - self._next.get(width.dtype, 0)
+        at_once = len(names) if places * len(names) <= left else max(1, self.most // places)
+        lines: list[str] = []
+        for at in range(0, len(names), at_once):
+            some = names[at : at + at_once]
+            taken = self._next.get(width.dtype, 0)
+            if taken and taken + places * len(some) > self.most:
+                lines.append(team.barrier)
+                self._next[width.dtype] = 0
+                self.again = True
+            self.meetings += 1
+            lines += lines_of(some, width, team)
+        return lines
 
     def _of_blocks(self, names: list[tuple[str, str]], width: Width, blocks: int) -> list[str]:
         put, get = [], []
@@ -69,7 +101,8 @@ class Exchange:
         put = only_if(["thread_index() == 0"], put)
         return fill("cuda/rows.py", "meeting_of_cluster", {"put": put, "get": get})
 
-    def _of_warps(self, names: list[tuple[str, str]], width: Width, warps: int, place: str) -> list[str]:
+    def _of_warps(self, names: list[tuple[str, str]], width: Width, team: Team) -> list[str]:
+        warps, place = team.in_block // WARP, team.place
         put, get = [], []
         for name, op in names:
             start = self._reserve(width, warps)
@@ -79,7 +112,8 @@ class Exchange:
                 f"{name} = {_OF_WARP[op]}({name}, {warps})",
             ]
         condition = f"remainder({place}, {WARP}) == 0"
-        return fill("cuda/rows.py", "meeting", {"put": only_if([condition], put), "get": get})
+        lines = fill("cuda/rows.py", "meeting", {"put": only_if([condition], put), "get": get})
+        return lines if team.blocks == 1 else [*lines, *self._of_blocks(names, width, team.blocks)]
 
     def _of_columns(self, names: list[tuple[str, str]], width: Width, team: Team) -> list[str]:
         """Neighbouring threads have neighbouring columns; every member adds up all, in the same order."""
@@ -93,6 +127,7 @@ class Exchange:
         return fill("cuda/rows.py", "meeting", {"put": put, "get": get})
 
     def _reserve(self, width: Width, places: int) -> int:
-        start = self.places.get(width.dtype, 0)
-        self.places[width.dtype] = start + places
+        start = self._next.get(width.dtype, 0)
+        self._next[width.dtype] = start + places
+        self.places[width.dtype] = max(self.places.get(width.dtype, 0), start + places)
         return start

@@ -26,7 +26,8 @@ class Kernel(NamedTuple):
     """One kernel: pointers in order of ``buffers``, then all ``numbers`` by name, as int64.
 
     ``units`` is the number of units, a C expression; a thread block does ``teams`` of them with ``threads``
-    threads each and ``shared`` bytes of dynamic shared memory; or ``cluster`` thread blocks do one.
+    threads each and ``shared`` bytes of dynamic shared memory beside ``static`` ones; or ``cluster`` thread
+    blocks do one.
     """
 
     entry: str
@@ -37,6 +38,7 @@ class Kernel(NamedTuple):
     teams: int
     shared: int
     cluster: int = 1
+    static: int = 0
 
 
 class Launches(NamedTuple):
@@ -44,6 +46,11 @@ class Launches(NamedTuple):
 
     kernels: tuple[Kernel, ...]
     blocks: tuple[Blocks, ...]
+
+
+def shared_bytes(*phases: Launches) -> int:
+    """The most shared memory that a block of any kernel needs."""
+    return max((k.shared + k.static for launches in phases for k in launches.kernels), default=0)
 
 
 def to_json(launches: Launches) -> dict[str, Any]:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from lncompile.emit.cuda.context import Context
 from lncompile.emit.cuda.launches import Blocks, Kernel, Launches
 from lncompile.emit.cuda.nest import LaunchNames, TeamNest
+from lncompile.emit.cuda.scope import starts_in
 from lncompile.emit.cuda.stage import TeamKernel
-from lncompile.emit.cuda.words import WORDS
+from lncompile.emit.cuda.words import RESERVED, WORDS, suffixes
 from lncompile.emit.lower import Request, arrays_of, function_text, module_text, sizes_of, stem_of
-from lncompile.emit.names import derived, legal
+from lncompile.emit.names import SUFFIXES, legal
 from lncompile.emit.nest import product
 from lncompile.interface import Buffer, Call, Interface, Phase
 from lncompile.ir import Output, Program
 from lncompile.passes import Pair
-from lncompile.passes.stages import Stage
 from lncompile.schedule.cuda import Room, Schedule, heuristic
 from lncompile.schedule.plan import plan
 
@@ -49,7 +49,7 @@ class LoweredCuda:
 
 def lower_cuda(pair: Pair, request: Request, room: Room) -> LoweredCuda:
     """Emit the kernels of both programs, one a stage, for a device with so much room."""
-    pair = legal(pair, frozenset(_words(pair, room)))
+    pair = legal(pair, *_taken(pair, room))
     bodies: list[str] = []
     functions: list[Function] = []
     phases: list[Phase] = []
@@ -61,8 +61,7 @@ def lower_cuda(pair: Pair, request: Request, room: Room) -> LoweredCuda:
         buffers = (*arrays_of(program, request), *emitter.workspaces)
         # A kernel's buffers are told by name, those of both phases together.
         taken |= {buffer.name for buffer in emitter.workspaces}
-        calls = tuple(Call(k.entry, k.buffers, k.units, "1") for k in launches[-1].kernels)
-        phases.append(Phase("", buffers, sizes_of(emitter.names, request), calls))
+        phases.append(Phase("", buffers, sizes_of(emitter.names, request), tuple(emitter.calls)))
     return LoweredCuda(
         source=module_text(request, bodies, "lncompile.backends.cuda.intrinsics", WORDS),
         functions=tuple(functions),
@@ -80,6 +79,7 @@ class _PhaseEmitter:
     def __init__(self, program: Program, schedule: Schedule, stem: str, taken: frozenset[str]) -> None:
         self.names = LaunchNames(program)
         self.workspaces: list[Buffer] = []
+        self.calls: list[Call] = []
         self._stem = stem
         self._schedule = schedule
         self._stages = plan(program, self._schedule, taken)
@@ -100,19 +100,22 @@ class _PhaseEmitter:
         for index, context in enumerate(contexts):
             name = self._stem if index == 0 else f"{self._stem}_{index + 1}"
             arrays = {array.array: array.dtype for array in context.program.arrays}
-            bodies.append(function_text(name, arrays, numbers, TeamKernel(context).lines()))
-            team = context.team
+            kernel = TeamKernel(context)
+            bodies.append(function_text(name, arrays, numbers, kernel.lines()))
+            nest, team = context.nest, context.team
+            self.calls.append(Call(name, tuple(arrays), nest.units, "1", shared=nest.shared))
             functions.append(Function(name, tuple(arrays.values()), len(numbers), team.block, team.blocks))
             launched.append(
                 Kernel(
                     name,
                     tuple(arrays),
                     numbers,
-                    context.nest.units,
+                    nest.units,
                     team.in_block,
                     team.teams,
                     context.shared,
                     team.blocks,
+                    kernel.exchange.size,
                 )
             )
         return Launches(tuple(launched), tuple(self._blocks.values()))
@@ -150,21 +153,13 @@ class _PhaseEmitter:
         )
 
 
-def _words(pair: Pair, room: Room) -> set[str]:
-    """What kernels call the indices and sizes of axes, and the parts of arrays in registers."""
-    words = {*WORDS, "team", "member", "there", "has_unit", "turn", "step"}
+def _taken(pair: Pair, room: Room) -> tuple[frozenset[str], tuple[str, ...]]:
+    """What arrays cannot be called since kernels use it, and what kernels append to their names."""
+    words, starts = set(RESERVED), 0
     for program in (pair.forward, pair.backward):
-        names, schedule = LaunchNames(program), heuristic(program, room)
+        names = LaunchNames(program)
         words |= set(names.sizes)
-        for stage in plan(program, schedule):
+        for stage in plan(program, heuristic(program, room)):
             words |= TeamNest(stage, names).words
-            words |= _parts(stage, schedule)
-    return words
-
-
-def _parts(stage: Stage, schedule: Schedule) -> set[str]:
-    arrays = {name for array in stage.program.arrays for name in (array.name, array.array)}
-    suffixes = [f"_i{at}" for at in range(schedule.most_vectors)]
-    parts = {name + suffix for name in arrays | {"i", "inside"} for suffix in suffixes}
-    parts |= {f"{name}_{at}" for name in ("i", "inside") for at in range(schedule.most_vectors)}
-    return parts | {f"{name}_wide{suffix}" for name in arrays for suffix in suffixes} | derived(parts)
+            starts = max(starts, starts_in(stage.program))
+    return frozenset(words), (*SUFFIXES, *suffixes(starts))

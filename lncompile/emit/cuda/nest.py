@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lncompile.emit.cuda.words import RESERVED
 from lncompile.emit.nest import Array, AxisNames, Nest, identifier
-from lncompile.ir import Axis, Output, Program, Reduce
+from lncompile.ir import Axis, Input, Output, Program, Reduce
 
 
 class LaunchNames(AxisNames):
@@ -18,6 +19,11 @@ class LaunchNames(AxisNames):
         super().__init__(program)
         #: The axis that each number of blocks is of, by the name of that number.
         self.blocks: dict[str, Axis] = {}
+
+    def index(self, axis: Axis) -> str:
+        """The index variable of an axis."""
+        name = super().index(axis)
+        return f"{name}_" if name in RESERVED else name
 
     def size(self, axis: Axis) -> str:
         """The number of positions, as a C expression."""
@@ -57,6 +63,20 @@ class TeamNest(Nest):
     def is_tiled(self, array: Array) -> bool:
         """Never: threads read columns as they lie."""
         return False
+
+    def is_shared(self, node: Input) -> bool:
+        """Whether several threads read the same elements of an input, as those of a row do what is row-sized.
+
+        Of other arrays a thread reads what it writes to itself, and the first elements of a row before all
+        threads of the row have met.
+        """
+        return not (node.axes & self.loops.inside and node.axes >= set(self.loops.domain))
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The arrays with such inputs."""
+        inputs = [node for node in self.stage.program.nodes if isinstance(node, Input)]
+        return tuple(dict.fromkeys(node.array for node in inputs if self.is_shared(node)))
 
     @property
     def words(self) -> set[str]:

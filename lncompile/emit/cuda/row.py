@@ -20,7 +20,7 @@ from lncompile.emit.cuda.team import Team
 from lncompile.emit.nest import as_python, product
 from lncompile.emit.scope import Width
 from lncompile.emit.templates import fill
-from lncompile.ir import Binary, Const, Input, Node, Output, operands, topological
+from lncompile.ir import Binary, Cast, Const, Input, Node, Output, Unary, operands, topological
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class TeamRow:
     """One row as it is computed: by which team, in which type, and what was checked on the way.
 
     ``holds``: what a thread has of the row's inputs is in registers from the start. ``careful`` is the
-    second path, in float64; ``conditions`` are those under which the first can be trusted.
+    second path, in float64; ``conditions`` are those under which the first can be trusted. They tell of the
+    row-sized values ``checked`` that their size suits elements, and of more that they are ``finite``.
     """
 
     scope: TeamScope
@@ -74,6 +75,7 @@ class TeamRow:
     careful: bool = False
     conditions: list[str] = field(default_factory=list)
     checked: set[Node] = field(default_factory=set)
+    finite: set[Node] = field(default_factory=set)
 
     @property
     def count(self) -> float:
@@ -162,7 +164,7 @@ class TeamRow:
         """How an input is read: what is shared by rows is kept near, and nothing writes to it meanwhile."""
         if self.is_held(node):
             return "load_once"
-        return "load" if node.axes >= set(self.nest.loops.domain) else "load_constant"
+        return "load_constant" if self.nest.is_shared(node) else "load"
 
     def _whole_offset(self, node: Input) -> str:
         return self.nest.offset(node, {*self.nest.unit_axes(node), *self.nest.steps})
@@ -298,9 +300,46 @@ class TeamRow:
             self.checked.add(scalar)
             if scalar.kind == "bool":
                 continue
+            self.finite.add(scalar)
             factor = any(isinstance(v, Binary) and v.op == "mul" and scalar in operands(v) for v in vectors)
             from_cotangent = any(
                 isinstance(node, Input) and node.role == "cotangent" for node in topological([scalar])
             )
             check = "is_moderate" if factor and not from_cotangent else "fits_float32"
             self.conditions.append(f"{check}({self.scope.row_name(scalar, self.width)})")
+
+    def check_others(self, nodes: Sequence[Node]) -> None:
+        """Note that all row-sized values among ``nodes``, operands first, have to be finite.
+
+        Elsewhere than in sums and products one that is not may go unseen: x / inf is 0.
+        """
+        if self.careful or self.width.dtype == "float64":
+            return
+        users: dict[Node, list[Node]] = {}
+        conditions = []
+        for node in reversed(nodes):
+            if self.scope.is_vector(node):
+                continue
+            for operand in operands(node):
+                users.setdefault(operand, []).append(node)
+            as_given = isinstance(node, Input) and node.dtype != "float64"
+            if as_given or isinstance(node, Const) or node.kind == "bool" or node in self.finite:
+                continue
+            if not any(user in self.finite and _shows(user, node) for user in users.get(node, ())):
+                conditions.append(f"is_finite({self.scope.row_name(node, self.width)})")
+            self.finite.add(node)
+        self.conditions += reversed(conditions)
+
+
+def _shows(user: Node, operand: Node) -> bool:
+    """Whether a value is infinite or NaN if this operand of it is, whatever the others are."""
+    match user:
+        case Unary(op, _):
+            return op in ("neg", "square", "sqrt", "abs")
+        case Binary("div", left, _):
+            return operand is left
+        case Binary(op, _, _):
+            return op in ("add", "sub", "mul")
+        case Cast():
+            return True
+    return False

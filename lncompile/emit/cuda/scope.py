@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lncompile.emit.cuda.words import RESERVED, suffixes
+from lncompile.emit.names import derived
 from lncompile.emit.scope import Scope, Width, constant
-from lncompile.ir import Cast, Const, Node, Select
+from lncompile.ir import Cast, Const, Input, Node, Program, Select
+from lncompile.passes.loops import Loops
 
 
 class TeamScope(Scope):
-    """The names of one kernel's values; those of the careful path, row-sized ones too, have a suffix."""
+    """The names of one kernel's values; those of the careful path, row-sized ones too, have a suffix.
+
+    ``words`` are the kernel's indices, sizes and lengths.
+    """
+
+    def __init__(self, program: Program, loops: Loops, words: frozenset[str]) -> None:
+        self._suffixes = suffixes(starts_in(program))
+        self._words = RESERVED | words
+        super().__init__(program, loops, self._words)
+
+    def taken(self, names: set[str]) -> set[str]:
+        """What kernels make of ``names``, and what they would make arrays or words of."""
+        fixed, ends = self._words | self.program.names, self._suffixes
+        stems = {name.removesuffix(end) for name in fixed for end in ends if name.endswith(end)}
+        return derived(names, ends) | stems
 
     def row_name(self, node: Node, width: Width) -> str:
         """A row-sized value by name."""
@@ -44,3 +61,8 @@ class TeamScope(Scope):
     def _is_filled(self, node: Select) -> bool:
         """Whether lanes choose between two numbers, one of which then tells the vector's type."""
         return node.kind == "real" and isinstance(node.chosen, Const) and isinstance(node.other, Const)
+
+
+def starts_in(program: Program) -> int:
+    """How many inputs stand for their first elements."""
+    return sum(isinstance(node, Input) and bool(node.at_start) for node in program.nodes)

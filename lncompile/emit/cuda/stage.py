@@ -24,12 +24,23 @@ from lncompile.emit.scope import Width
 from lncompile.emit.templates import fill
 from lncompile.ir import Input, Node
 
+#: Places of each type for exchanges, 24 KiB in all: a block can have 48 KiB in this way. Of sums of columns,
+#: which need the most, 8 fit; more take turns, and leave room for another block on the multiprocessor.
+_PLACES = 2048
+#: The same in what a schedule leaves beside sums in shared memory: 3 KiB.
+_PLACES_BESIDE = 256
+
 
 @dataclass(frozen=True)
 class TeamKernel:
     """The emitter of one stage's kernel."""
 
     context: Context
+
+    @cached_property
+    def exchange(self) -> Exchange:
+        """The shared memory for sums over threads, which lines are known to need when they are emitted."""
+        return Exchange(_PLACES_BESIDE if self.context.shared else _PLACES)
 
     @cached_property
     def sums(self) -> Sums:
@@ -43,10 +54,9 @@ class TeamKernel:
 
     def lines(self) -> list[str]:
         """The body of the kernel."""
-        exchange = Exchange()
         width = Width(self.context.program.compute, self.context.team.lanes)
         row = TeamRow(
-            self.context.scope, self.context.nest, self.context.team, width, exchange, self.context.holds
+            self.context.scope, self.context.nest, self.context.team, width, self.exchange, self.context.holds
         )
         nodes = [node for node in self.context.program.nodes if not self.context.is_partial(node)]
         body = self._unit(row, self._row(row, nodes))
@@ -57,7 +67,7 @@ class TeamKernel:
             "TEAMS": self.context.team.teams,
             "BLOCKS": self.context.team.blocks,
         }
-        start = [*self.context.nest.part_pointers(), *exchange.lines(), *self._thread()]
+        start = [*self.context.nest.part_pointers(), *self.exchange.lines(), *self._thread()]
         unit = [*_indices(counts), *body]
         if not counts:
             unit = body
@@ -92,9 +102,9 @@ class TeamKernel:
         for name in reversed(nest.within):
             stop = as_python(nest.size(name))
             lines = fill("cuda/units.py", "steps", {"body": lines}, INDEX=nest.index(name), STOP=stop)
-        if 0 < row.exchange.meetings < 2:
+        if row.exchange.meetings == 1 or row.exchange.again:
             # Nobody may leave something for the next row while others still read what belongs to this one.
-            lines = [*lines, "barrier()" if self.context.team.blocks == 1 else "cluster_barrier()"]
+            lines = [*lines, self.context.team.barrier]
         axis = nest.axes[block]
         names = {
             "BLOCK": nest.block_index,
@@ -150,6 +160,7 @@ class TeamKernel:
                 if out in self.context.element_outputs
             ]
         )
+        row.check_others(nodes)
         there = self.context.there
         if not row.conditions:
             return [*lines, *only_if(there, self._written(row))]

@@ -66,8 +66,6 @@ def _pass(row: TeamRow, reductions: list[Reduce]) -> list[str]:
         name, found = row.scope.row_name(reduction, row.width), _sum(row, reduction)
         text = f"{found} / {row.count!r}" if reduction.op == "mean" else found
         lines += [row.scope.comment(reduction), f"{name} = {text}"]
-        if row.width.dtype == "float32":
-            row.conditions.append(f"is_finite({name})")
     return lines
 
 
@@ -109,6 +107,7 @@ def _results(row: TeamRow, group: Moments) -> list[str]:
     ]
     if row.width.dtype == "float32":
         row.conditions.append(f"is_finite({base}_spread)")
+        row.finite.update(group.parts.values())
     high, low = f"{base}_pivot + {base}_shift", f"rounding_error({base}_pivot, {base}_shift)"
     if row.careful:
         high = f"as_float64(as_float32({high}))"
@@ -123,7 +122,7 @@ def _results(row: TeamRow, group: Moments) -> list[str]:
 
 def _base(row: TeamRow, group: Moments) -> str:
     """What the names of a value's sums begin with."""
-    return row.scope.vector_name(group.value, row.width).removesuffix("_i")
+    return row.scope.stem(group.value, row.width)
 
 
 def _sum(row: TeamRow, reduction: Reduce) -> str:

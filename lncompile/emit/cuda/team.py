@@ -58,6 +58,11 @@ class Team:
         return "member" if self.blocks == 1 else "thread_index()"
 
     @property
+    def barrier(self) -> str:
+        """The line with which all threads wait for one another that have a unit together."""
+        return "barrier()" if self.blocks == 1 else "cluster_barrier()"
+
+    @property
     def elements(self) -> int:
         """How many of a row's elements a thread has, where they are written out."""
         return (self.vectors or 0) * self.lanes

@@ -1,9 +1,14 @@
-"""The kernel language for CUDA by name; ``backends/cuda/intrinsics.py`` says what each word means.
+"""The names in kernels for CUDA that are not an equation's: words of the language, and variables.
 
-Apart from it, so that source is emitted where numba-cuda is not installed.
+``backends/cuda/intrinsics.py`` says what each word means; they are apart from it, so that source is emitted
+where numba-cuda is not installed.
 """
 
 from __future__ import annotations
+
+from itertools import product
+
+from lncompile.schedule.cuda import MOST_VECTORS
 
 WORDS = (
     "absolute",
@@ -61,3 +66,29 @@ WORDS = (
     "unrolled_never",
     "where",
 )
+
+_PARTS = range(MOST_VECTORS)
+#: All names that kernels use for themselves, beside those that the CPU's use too.
+RESERVED = frozenset(
+    (
+        *WORDS,
+        *("team", "member", "there", "has_unit", "turn", "_turn", "step"),
+        *(f"{name}_{part}" for name in ("i", "inside") for part in _PARTS),
+    )
+)
+#: What kernels append to the name of an array or a value: to tell what of it is meant, whether it is of the
+#: second path, and which number of it.
+_MEANT = ("", "_value", "_start")
+_PATHS = ("", "_wide")
+_NUMBERS = (
+    *("", "_i", "_lanes", *(f"_i{part}" for part in _PARTS)),
+    *("_first", "_pivot", "_offset", "_offsets", "_sums", "_squares", "_shift", "_spread"),
+)
+_POINTERS = ("_row", "_at", "_out")
+
+
+def suffixes(starts: int) -> tuple[str, ...]:
+    """All that kernels append to names, which read so many first elements of rows."""
+    meant = (*_MEANT, *(f"_start_{start}" for start in range(2, starts + 1)))
+    made = ("".join(three) for three in product(meant, _PATHS, _NUMBERS))
+    return (*(suffix for suffix in made if suffix), *_POINTERS)
