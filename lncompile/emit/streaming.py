@@ -14,13 +14,9 @@ from lncompile.ir import Input, Output
 #: Longer loops wait for their arithmetic, not for memory, and every copy of one takes time to compile: the
 #: step of an LSTM has 4354 lines with streamed loops and 3112 without, which compile in 18 and 13 s.
 _MOST_VALUES = 48
-#: Bytes of a row of one input that shares the first cache of 32 to 48 KiB with the row before it and with
-#: parameters, and those of a row of several that fills it.
-_SECOND_LEVEL_FROM = 8192
-_SECOND_LEVEL_FROM_OF_SEVERAL = 32 << 10
-#: Bytes of the inputs of a row and the next one, of parameters and of sums over rows, that a second cache of
-#: 2 MiB holds beside results on their way to memory. Without and with the next row, in ns an element: layer
-#: norm of 64x65536 forward, 1 MiB, 0.50 and 0.37, backward, 1.75 MiB, 0.70 and 0.78; batch norm of
+#: Bytes of the inputs of a row and of those ahead, of parameters and of sums over rows, that a second cache
+#: of 2 MiB holds beside results on their way to memory. Without and with the next row, in ns an element:
+#: layer norm of 64x65536 forward, 1 MiB, 0.50 and 0.37, backward, 1.75 MiB, 0.70 and 0.78; batch norm of
 #: 32x64x56x56 backward, 1.5 MiB, 0.82 and 0.71 on one thread, 0.29 and 0.34 on two.
 _MOST_AHEAD = 1 << 20
 
@@ -87,30 +83,27 @@ class Streaming:
         size = product(self.context.nest.size(name) for name in self.context.loops.inside)
         return int(size) if size.isdigit() else None
 
-    def next_row(self, row: Row, read: list[Input]) -> list[str]:
-        """Lines that bring the next row of what is ``read`` into a cache, while results go past them.
+    def coming_row(self, row: Row, read: list[Input]) -> list[str]:
+        """Lines that bring a coming row of what is ``read`` into a cache, while results go past them.
 
-        Layer norm on memory, one thread, into the first and the second cache, in ns an element. On a Xeon,
-        forward: 1024 features 0.49 and 0.48, 2048 0.56 and 0.47, 4096 0.51 and 0.46, 8192 0.59 and 0.45;
-        backward, of two inputs: no difference, or a tenth slower. On an EPYC (Zen 4, 32 KiB), backward: 1024
-        features 0.53 and 0.57, 4096 0.92 and 0.80; RMS norm of 4096 0.71 and 0.56. Group norm with groups of
-        6272, not, into the first and into the second, on the Xeon: 0.39, 0.37 and 0.35 forward, 0.77, 0.58
-        and 0.54 backward.
+        Group norm with groups of 6272 on a Xeon, not, into the first cache and into the second, in ns an
+        element: 0.39, 0.37 and 0.35 forward, 0.77, 0.58 and 0.54 backward.
         """
+        schedule, nest = self.context.schedule, self.context.nest
         bytes_ = (self.row_size or 0) * TABLE[self.context.program.compute].itemsize
-        if bytes_ < self.context.schedule.prefetch_from or not self.context.loops.units:
+        if bytes_ < schedule.prefetch_from or not self.context.loops.units:
             return []
         inputs = [node for node in read if set(node.dims) == set(self.context.loops.domain)]
         in_common = [node for node in read if node not in inputs and self.context.loops.vector in node.dims]
-        if bytes_ * (2 * len(inputs) + len(in_common) + len(self.context.kept_in_blocks)) > _MOST_AHEAD:
-            return []
-        least = _SECOND_LEVEL_FROM if len(inputs) == 1 else _SECOND_LEVEL_FROM_OF_SEVERAL
-        rows = self.context.schedule.rows_ahead
-        level = 2 if rows > 1 or len(inputs) * bytes_ >= least else 1
-        nest, innermost = self.context.nest, self.context.loops.units[-1]
+        once = len(inputs) + len(in_common) + len(self.context.kept_in_blocks)
+        fitting = (
+            rows for rows in (schedule.rows_ahead, 1) if bytes_ * (once + rows * len(inputs)) <= _MOST_AHEAD
+        )
+        rows, innermost = next(fitting, 0), self.context.loops.units[-1]
+        ahead = {node: product([str(rows), nest.stride(node, innermost)]) for node in inputs if rows}
         return [
-            prefetched(row, node, as_python(product([str(rows), nest.stride(node, innermost)])), level)
-            for node in inputs
+            prefetched(row, node, as_python(distance), schedule.prefetch_level)
+            for node, distance in ahead.items()
         ]
 
     @cached_property

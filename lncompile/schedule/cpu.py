@@ -35,8 +35,8 @@ class Schedule:
     ``most_block_rows``, the more rows there are. A unit of work has at most ``unit_elements``; larger
     reductions are cut into stretches of ``chunk_elements``. From ``stream_from`` bytes on results are written
     past the caches, in vectors aligned to ``stream_bytes``, and the row that is ``rows_ahead`` is prefetched
-    meanwhile, if it has ``prefetch_from`` bytes. After ``steps_to_total`` additions a lane is added to a
-    float64 total.
+    meanwhile, if it has ``prefetch_from`` bytes; prefetches go to the cache of ``prefetch_level``. After
+    ``steps_to_total`` additions a lane is added to a float64 total.
     """
 
     statistics_lanes: int
@@ -59,6 +59,7 @@ class Schedule:
     stream_from: int
     stream_bytes: int
     prefetch_from: int
+    prefetch_level: int
     rows_ahead: int
     steps_to_total: int
 
@@ -74,7 +75,8 @@ class Schedule:
     def from_json(cls, data: object) -> Schedule:
         """The inverse of :meth:`to_json`; ``LncValueError`` where ``data`` is none that kernels can have.
 
-        The end of a field's name says what it takes: ``lanes`` and ``bytes`` a power of two, ``from`` 0 too.
+        The end of a field's name says what it takes: ``lanes`` and ``bytes`` a power of two, ``from`` 0 too,
+        ``level`` 1 or 2.
         """
         names = [field.name for field in fields(cls)]
         if not isinstance(data, Mapping) or sorted(data) != sorted(names):
@@ -116,10 +118,13 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
         column_rows=128,
         # Two float64 sums a column against so many float32 elements: a percent and a half.
         column_block_rows=256,
-        # What rows share stays in registers, the rows of a group in the L1 cache. Sums of 6272 rows of 256:
-        # 317 µs in groups of 16 with the next one prefetched, 473 without, 342 in groups of 8, 447 row by
-        # row.
-        column_group=16,
+        # What rows share stays in registers, the rows of a group in the L1 cache. Sums of 6272 rows of 256 on
+        # a Xeon: 317 µs in groups of 16 with the next one prefetched into the first cache, 473 without, 342
+        # in groups of 8, 447 row by row. Batch norm on an EPYC (Zen 4), groups of 16 and the first cache, 16
+        # and the second, 8 and the second, in ns an element: 6272 rows of 256 forward 0.85, 0.59 and 0.56,
+        # backward 1.65, 0.97 and 0.90; 100352 of 64 0.46, 0.40 and 0.41, 1.19, 0.69 and 0.57; 1568 of 1024
+        # 0.88, 0.60 and 0.49, 1.93, 1.10 and 0.92. Rows a page apart take an entry of the TLB each.
+        column_group=8,
         # One register of float64. Twice as many took the same in the caches, and longer on memory.
         row_lanes=doubles,
         # As above, against rows one after another: 64 features 0.54 and 0.27 forward, 0.54 and 0.40 backward,
@@ -137,7 +142,14 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
         # While a row is written past the caches the next one is prefetched, else memory waits during its
         # statistics: with 16 MiB of results 1435 µs against 1664. In cache it costs a tenth.
         prefetch_from=1024,
-        rows_ahead=1,
+        # Layer norm on memory, one thread of an EPYC (Zen 4), 1 row ahead into the first cache and 2 rows
+        # into the second, in ns an element: forward, 256 features 0.29 and 0.23, 1024 0.20 and 0.17, 2048
+        # 0.23 and 0.22; backward, 256 0.65 and 0.58, 768 0.53 and 0.47, 1024 0.56 and 0.46, 2048 0.69 and
+        # 0.53; 3, 4 and 8 rows were no better. RMS norm backward, 1024: 0.40 to 0.50 and 0.44 to 0.46. On a
+        # Xeon, 1 row ahead into the first cache and into the second: forward, 1024 0.49 and 0.48, 2048 0.56
+        # and 0.47, 8192 0.59 and 0.45; backward the same, or a tenth slower; 2 rows were not measured there.
+        prefetch_level=2,
+        rows_ahead=2,
         # Like terms round alike: results were 80 roundings off after 1024 additions a lane, 16 after 32.
         steps_to_total=16,
     )
@@ -181,6 +193,9 @@ def space(start: Schedule, result_bytes: int, *, any_bits: bool = False) -> Iter
     tried["stream_from"] = (2 * result_bytes if streams else max(result_bytes, 1),)
     # Rows of a cache line already, or none that there are: the CPU's own prefetching may be as good.
     tried["prefetch_from"] = (64, 1 << 30)
+    # Which is better turns on the CPU: see the heuristic's.
+    tried["prefetch_level"] = (1,)
+    tried["rows_ahead"] = (1,)
     if any_bits:
         # More sums hide latency, fewer leave less to add up at the end of a row.
         tried["statistics_lanes"] = (start.statistics_lanes // 2, start.statistics_lanes * 2)
@@ -219,6 +234,8 @@ def prune(start: Schedule, tried: Mapping[str, tuple[int, ...]]) -> Iterator[Sch
 def _takes(name: str, value: int) -> bool:
     """Whether a field of this name may have the value, by the end of the name."""
     kind = name.rpartition("_")[2]
+    if kind == "level":
+        return value in (1, 2)
     if kind in ("lanes", "bytes"):
         return 1 <= value <= _MOST_LANES and value.bit_count() == 1
     return (0 if kind == "from" else 1) <= value <= _MOST

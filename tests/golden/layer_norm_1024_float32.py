@@ -96,7 +96,7 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                     y_i = fma(t3, rstd_value_f32, bias_i)
                     store_partial(y_row, i, start, y_i)
                 for i in range(start, stop, 16):
-                    prefetch(x_row, i + 1024, 16, 1)
+                    prefetch(x_row, i + 2048, 16, 2)
                     x_i = load(x_row, i, 16)
                     # t1 = x - mu_high_value
                     t1 = x_i - mu_high_value_f32
@@ -308,8 +308,8 @@ def lnc_layer_norm_backward(
                         dbias_sum_i = load_partial(dbias_sum_row, i, start, 16)
                         store_partial(dbias_sum_row, i, start, dbias_sum_i + dy_i)
                     for i in range(start, stop, 16):
-                        prefetch(dy_row, i + 1024, 16, 1)
-                        prefetch(x_row, i + 1024, 16, 1)
+                        prefetch(dy_row, i + 2048, 16, 2)
+                        prefetch(x_row, i + 2048, 16, 2)
                         dy_i = load(dy_row, i, 16)
                         # t1 = dy * rstd_value
                         t1 = dy_i * rstd_value_f32

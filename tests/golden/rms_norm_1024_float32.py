@@ -67,7 +67,7 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
                     y_i = t1 * rstd_value_f32
                     store_partial(y_row, i, start, y_i)
                 for i in range(start, stop, 16):
-                    prefetch(x_row, i + 1024, 16, 1)
+                    prefetch(x_row, i + 2048, 16, 2)
                     x_i = load(x_row, i, 16)
                     weight_i = load(weight, i, 16)
                     # t1 = x * weight
@@ -180,8 +180,8 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end
                         dweight_sum_i = load_partial(dweight_sum_row, i, start, 16)
                         store_partial(dweight_sum_row, i, start, fma(t9, x_i, dweight_sum_i))
                     for i in range(start, stop, 16):
-                        prefetch(x_row, i + 1024, 16, 1)
-                        prefetch(dy_row, i + 1024, 16, 1)
+                        prefetch(x_row, i + 2048, 16, 2)
+                        prefetch(dy_row, i + 2048, 16, 2)
                         x_i = load(x_row, i, 16)
                         dy_i = load(dy_row, i, 16)
                         weight_i = load(weight, i, 16)
