@@ -17,6 +17,7 @@ from lncompile import __version__, interface
 from lncompile.backends.cpu.target import CpuTarget
 from lncompile.cache import Artifact
 from lncompile.digest import short_digest
+from lncompile.dumped import dump_if_asked
 from lncompile.emit.lower import Lowered, Request, lower
 from lncompile.errors import LncValueError
 from lncompile.interrupts import interrupts_held
@@ -131,17 +132,8 @@ class Compilation:
             "returns_tuple": self.program.returns_tuple,
             "lncompile": __version__,
         }
-        directory = os.environ.get("LNCOMPILE_DUMP")
-        if directory:
-            self.dump(Path(directory))
+        dump_if_asked(self.program.name, self.stages(), interface.STAGES)
         return Artifact(library, self.lowered.source, meta)
-
-    def dump(self, directory: Path) -> None:
-        """Write every stage to ``directory``, as ``NORM.STAGE.EXTENSION``."""
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, text in self.stages().items():
-            path = directory / f"{self.program.name}.{name}.{interface.STAGES[name]}"
-            path.write_text(text(), encoding="utf-8")
 
 
 @lru_cache(maxsize=1)

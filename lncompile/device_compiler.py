@@ -5,17 +5,16 @@ program --passes--> forward, backward --schedule--> --emit--> source --Numba--> 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from lncompile import __version__, interface
 from lncompile.backends.cuda.packed import Code, packed
 from lncompile.backends.cuda.target import CudaTarget
 from lncompile.cache import Artifact
+from lncompile.dumped import dump_if_asked
 from lncompile.emit.cuda import launches
 from lncompile.emit.cuda.lower import Function, LoweredCuda, lower_cuda
 from lncompile.emit.lower import Request
@@ -115,15 +114,7 @@ class CudaCompilation:
             "returns_tuple": self.program.returns_tuple,
             "lncompile": __version__,
         }
-        directory = os.environ.get("LNCOMPILE_DUMP")
-        if directory:
-            self.dump(Path(directory))
+        # SASS needs a tool of its own.
+        without_sass = {name: text for name, text in self.stages().items() if name != "sass"}
+        dump_if_asked(self.program.name, without_sass, interface.CUDA_STAGES)
         return Artifact(library, lowered.source, meta)
-
-    def dump(self, directory: Path) -> None:
-        """Write the stages to ``directory``, as ``NORM.STAGE.EXTENSION``; SASS needs a tool of its own."""
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, text in self.stages().items():
-            if name != "sass":
-                path = directory / f"{self.program.name}.{name}.{interface.CUDA_STAGES[name]}"
-                path.write_text(text(), encoding="utf-8")

@@ -156,6 +156,20 @@ def test_stages_are_taken_from_a_directory_that_exists(run: Run, monkeypatch: py
         lnc.compile(lnc.rms_norm, shape=(2, 25))
 
 
+@pytest.mark.usefixtures("run")
+def test_stages_are_written_to_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LNCOMPILE_DUMP", "some/where")
+    kernel = lnc.compile(lnc.rms_norm, shape=(2, 26))
+    written = {path.name: path.read_text() for path in Path("some/where").iterdir()}
+    assert written == {f"rms_norm.{stage}.{STAGES[stage]}": kernel.stages[stage] for stage in STAGES}
+
+    Path("file").write_text("mine")
+    monkeypatch.setenv("LNCOMPILE_DUMP", "file")
+    with pytest.raises(lnc.LncError, match="LNCOMPILE_DUMP: expected a directory to write to; got 'file'"):
+        lnc.compile(lnc.rms_norm, shape=(2, 27))
+    assert Path("file").read_text() == "mine"
+
+
 def test_a_failure_is_one_line(run: Run) -> None:
     Path("bad.py").write_text("import lncompile as lnc\n@lnc.norm('... [d')\ndef f(x): return x\n")
     result = run("explain", "bad.py:f", "--shape", "3x4")

@@ -17,7 +17,7 @@ PACKAGE = Path(lncompile.__file__).parent
 
 #: Lowest first. A module imports from its own layer and those below; a name stands for its submodules too.
 LAYERS = (
-    ("errors", "digest", "integers", "interrupts"),
+    ("errors", "digest", "dumped", "integers", "interrupts"),
     ("dtypes", "interface", "axes", "memory", "arrays"),
     ("ir",),
     ("printer", "verify", "interpret"),
