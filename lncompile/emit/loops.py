@@ -418,6 +418,6 @@ def stored(pointer: str, stride: str, text: str, left: Left, lanes: int) -> str:
     return f"store({pointer}, i, {text})" if left is None else f"store_partial({pointer}, i, {left}, {text})"
 
 
-def prefetched(row: Row, node: Input, distance: str, level: int) -> str:
-    """The line that brings what a later step reads of an input into the cache of a level."""
-    return f"prefetch({row.nest.step_pointer(node)}, i + {distance}, {row.width.lanes}, {level})"
+def prefetched(row: Row, array: Input | Output, distance: str, level: int) -> str:
+    """The line that brings what a later step reads or writes of an array into the cache of a level."""
+    return f"prefetch({row.nest.step_pointer(array)}, i + {distance}, {row.width.lanes}, {level})"
