@@ -41,13 +41,7 @@ def gradients_in(program: Program) -> Gradients:
 
 def centres(program: Program) -> set[Node]:
     """The means that their own operand is compared to: x - mean(x), mean(x) - x."""
-    return {
-        mean
-        for node in program.nodes
-        if isinstance(node, Binary) and node.op == "sub"
-        for value, mean in ((node.left, node.right), (node.right, node.left))
-        if isinstance(mean, Reduce) and mean.op == "mean" and mean.operand is value
-    }
+    return {mean for mean in map(_centre, program.nodes) if mean is not None}
 
 
 def simplify_reduction(node: Reduce, program: Program, gradients: Gradients) -> Node | None:

@@ -48,10 +48,12 @@ class _Web:
         self.variable: Any = None
 
     def whole(self) -> _Web:
-        if self.joined is None:
-            return self
-        self.joined = self.joined.whole()
-        return self.joined
+        found = self
+        while found.joined is not None:
+            found = found.joined
+        if found is not self:
+            self.joined = found
+        return found
 
 
 class _Step(NamedTuple):
