@@ -6,7 +6,7 @@ program --passes--> forward, backward --schedule--> --emit--> source --Numba--> 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,17 +23,24 @@ from lncompile.interrupts import interrupts_held
 from lncompile.ir import Program
 from lncompile.passes import Pair, run_passes
 from lncompile.printer import show
-from lncompile.schedule.cuda import Room
+from lncompile.schedule.changes import Changes
+from lncompile.schedule.cuda import Room, Schedule, heuristic
 from lncompile.verify import verify
 
 
 @dataclass(frozen=True)
 class CudaCompilation:
-    """One specialization on its way through the stages; each is computed when it is first asked for."""
+    """One specialization on its way through the stages; each is computed when it is first asked for.
+
+    ``tuned`` is what a tuner has changed of the heuristic's schedules, of both phases alike. The kernels
+    named in ``unheld`` read rows again that the schedules would hold in registers.
+    """
 
     program: Program
     target: CudaTarget
     request: Request
+    tuned: Changes | None = None
+    unheld: frozenset[str] = frozenset()
 
     @cached_property
     def pair(self) -> Pair:
@@ -41,9 +48,23 @@ class CudaCompilation:
         return run_passes(verify(self.program), verify)
 
     @cached_property
+    def schedules(self) -> tuple[Schedule, Schedule]:
+        """How the kernels of the forward and of the backward are laid out."""
+        room = Room(self.target.shared_bytes, self.target.cluster_blocks)
+        programs = self.pair.forward, self.pair.backward
+        forward, backward = (replace(heuristic(program, room), **(self.tuned or {})) for program in programs)
+        return forward, backward
+
+    @cached_property
     def lowered(self) -> LoweredCuda:
         """The emitted source and what is launched."""
-        return lower_cuda(self.pair, self.request, Room(self.target.shared_bytes, self.target.cluster_blocks))
+        return lower_cuda(self.pair, self.request, self.schedules, self.unheld)
+
+    @property
+    def source(self) -> str:
+        """The source of :attr:`codes`."""
+        unheld = frozenset(code.entry for code in self.codes if code.unheld)
+        return replace(self, unheld=unheld).lowered.source if unheld else self.lowered.source
 
     def stages(self) -> dict[str, Callable[[], str]]:
         """Every stage as text, computed on demand; the same bytes in every process."""
@@ -51,13 +72,13 @@ class CudaCompilation:
             "ir": lambda: show(self.pair.forward),
             "grad": lambda: show(self.pair.backward),
             "schedule": self._schedules,
-            "source": lambda: self.lowered.source,
+            "source": lambda: self.source,
             "ptx": lambda: "\n".join(code.ptx for code in self.codes),
             "sass": lambda: "\n".join(map(self._disassembled, self.codes)),
         }
 
     def _schedules(self) -> str:
-        forward, backward = (schedule.show() for schedule in self.lowered.schedules)
+        forward, backward = (schedule.show() for schedule in self.schedules)
         return f"forward\n{forward}\nbackward\n{backward}"
 
     @staticmethod
@@ -72,14 +93,26 @@ class CudaCompilation:
         return tuple(map(self.code, self.lowered.functions))
 
     def code(self, function: Function) -> Code:
-        """The code of one kernel, compiled anew; ``LncError`` where the compiler is not installed."""
+        """The code of one kernel, compiled anew; ``LncError`` where the compiler is not installed.
+
+        Where a kernel spills, rows are read again instead, out of the first cache. Backward with 512 threads
+        a block, bytes of spills and registers: layer norm of 5120 in float16, sm_80, 136 and 128, or 0 and
+        94; DyT of 8192 in float32, sm_90, 168 and 128, or 0 and 100.
+        """
         self.import_compiler()
+        made = self._compiled(function)
+        if not made.spills:
+            return made
+        leaner = replace(self, unheld=self.unheld | {function.name})
+        return min(made, leaner._compiled(function)._replace(unheld=True), key=lambda code: code.spills)
+
+    def _compiled(self, function: Function) -> Code:
         from lncompile.backends.cuda import frontend, link
 
         with interrupts_held():
             ptx = frontend.ptx_of(self._functions, function, self.target)
             made = link.link(ptx, self.target)
-        return Code(function.name, ptx, made.cubin, made.registers, made.shared)
+        return Code(function.name, ptx, made.cubin, made.registers, made.shared, made.spills)
 
     @cached_property
     def _functions(self) -> dict[str, Any]:
@@ -117,4 +150,4 @@ class CudaCompilation:
         # SASS needs a tool of its own.
         without_sass = {name: text for name, text in self.stages().items() if name != "sass"}
         dump_if_asked(self.program.name, without_sass, interface.CUDA_STAGES)
-        return Artifact(library, lowered.source, meta)
+        return Artifact(library, self.source, meta)

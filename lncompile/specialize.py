@@ -142,33 +142,20 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
         return _build_for_device(equation, signature, special)
     target = find(special.target)
     program = memoized(lambda: traced(equation, special))
-    made: list[Compilation] = []
     schedule: Mapping[str, int] | None = None
-
-    def stage(name: str) -> str:
-        if not made:
-            made.append(compilation(equation, special, program(), schedule))
-        return made[0].stages()[name]()
-
-    def build() -> cache.Artifact:
-        made.append(compilation(equation, special, program(), schedule))
-        return made[0].artifact()
-
-    stages = LazyStages(tuple(interface.STAGES), stage)
+    compiled = memoized(lambda: compilation(equation, special, program(), schedule))
+    stages = LazyStages(tuple(interface.STAGES), lambda name: compiled().stages()[name]())
     if 0 in dict(special.sizes).values():
         from lncompile.empty import empty_kernel
 
-        return empty_kernel(signature, compilation(equation, special, program()), stages)
+        return empty_kernel(signature, compiled(), stages)
     found = _prebuilt(equation, signature, special, program)
     if found is not None:
         return found
     spec = spec_of(equation, special, program)
-    schedule = tunings.schedule_for(spec)
-    entry = None if schedule is None else cache.lookup(cache.key_of({**spec, "schedule": schedule}))
+    schedule, entry = _tuned(spec, _is_schedule)
     if entry is None:
-        if schedule is not None and not _is_schedule(schedule):
-            schedule = None
-        entry = cache.fetch({**spec, "schedule": schedule}, build)
+        entry = cache.fetch({**spec, "schedule": schedule}, lambda: compiled().artifact())
     if not runs_here(target):
         elsewhere = _Elsewhere(target.name)
         offered = interface.from_json(entry.meta["interface"])
@@ -176,6 +163,17 @@ def build_kernel(equation: Equation, signature: Signature, special: Specializati
             signature, offered, target.name, entry.meta["returns_tuple"], elsewhere, elsewhere, stages
         )
     return kernel.load(signature, entry.open_library(ctypes.CDLL), entry.meta, stages)
+
+
+def _tuned(
+    spec: Mapping[str, object], is_schedule: Callable[[Mapping[str, int]], bool]
+) -> tuple[Mapping[str, int] | None, cache.Entry | None]:
+    """What was found best for ``spec`` on this machine, None for the heuristic; its kernel, if it is kept."""
+    schedule = tunings.schedule_for(spec)
+    if schedule is None:
+        return None, None
+    entry = cache.lookup(cache.key_of({**spec, "schedule": schedule}))
+    return schedule if entry is not None or is_schedule(schedule) else None, entry
 
 
 def _prebuilt(
@@ -212,12 +210,17 @@ def compilation(
     return Compilation(program, target, request, None if schedule is None else Schedule.from_json(schedule))
 
 
-def device_compilation(equation: Equation, special: Specialization, program: Program) -> CudaCompilation:
-    """The way of a specialization to CUDA, from its program on."""
+def device_compilation(
+    equation: Equation,
+    special: Specialization,
+    program: Program,
+    changes: Mapping[str, int] | None = None,
+) -> CudaCompilation:
+    """The way of a specialization to CUDA, from its program on; ``changes`` are those of a tuning record."""
     from lncompile.device_compiler import CudaCompilation
 
     target = find_cuda(special.target)
-    return CudaCompilation(program, target, _request(equation, special, target.name))
+    return CudaCompilation(program, target, _request(equation, special, target.name), changes)
 
 
 def _request(equation: Equation, special: Specialization, target: str) -> Request:
@@ -245,6 +248,18 @@ def spec_of(equation: Equation, special: Specialization, program: Callable[[], P
         "abi": abi(),
         "versions": versions(),
         "override": overrides(equation.name),
+    }
+
+
+def device_spec_of(
+    equation: Equation, special: Specialization, program: Callable[[], Program]
+) -> dict[str, object]:
+    """The same for CUDA."""
+    return {
+        **_identity(equation, special, program),
+        **_form(equation, special),
+        "target": list(find_cuda(special.target)),
+        "versions": versions() | device_versions(),
     }
 
 
@@ -304,6 +319,13 @@ def _is_schedule(value: Mapping[str, int]) -> bool:
     return True
 
 
+def _are_changes(value: Mapping[str, int]) -> bool:
+    """Whether a record's schedule is one for CUDA."""
+    from lncompile.schedule.cuda import are_changes
+
+    return are_changes(value)
+
+
 def _build_for_device(equation: Equation, signature: Signature, special: Specialization) -> AnyKernel:
     """The same for CUDA: code for an architecture, made without a device."""
     from lncompile.device_kernel import DeviceKernel
@@ -311,7 +333,8 @@ def _build_for_device(equation: Equation, signature: Signature, special: Special
     target = find_cuda(special.target)
     special = special._replace(target=target.name)
     program = memoized(lambda: traced(equation, special))
-    compiled = memoized(lambda: device_compilation(equation, special, program()))
+    changes: Mapping[str, int] | None = None
+    compiled = memoized(lambda: device_compilation(equation, special, program(), changes))
     if 0 in dict(special.sizes).values():
         from lncompile.device_empty import EmptyDeviceKernel
         from lncompile.empty import empty_kernel
@@ -323,13 +346,10 @@ def _build_for_device(equation: Equation, signature: Signature, special: Special
     if found is not None:
         return found
     stages = LazyStages(tuple(interface.CUDA_STAGES), lambda name: compiled().stages()[name]())
-    spec = {
-        **_identity(equation, special, program),
-        **_form(equation, special),
-        "target": list(target),
-        "versions": versions() | device_versions(),
-    }
-    entry = cache.fetch(spec, lambda: compiled().artifact())
+    spec = device_spec_of(equation, special, program)
+    changes, entry = _tuned(spec, _are_changes)
+    if entry is None:
+        entry = cache.fetch({**spec, "schedule": changes}, lambda: compiled().artifact())
     return DeviceKernel(signature, entry.library, entry.meta, stages, target)
 
 

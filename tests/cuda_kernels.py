@@ -54,12 +54,17 @@ needs_disassembler = pytest.mark.skipif(
 
 
 def cuda_compilation_of(
-    norm: Any, sizes: Sizes, dtype: Any = "float32", target: str = "cuda:sm_90", **options: Any
+    norm: Any,
+    sizes: Sizes,
+    dtype: Any = "float32",
+    target: str = "cuda:sm_90",
+    unheld: frozenset[str] = frozenset(),
+    **options: Any,
 ) -> CudaCompilation:
     """The way of ``norm`` to CUDA."""
     other = compilation_of(norm, sizes, dtype, **options)
     request = replace(other.request, header=(*other.request.header[:-1], f"target {target}"))
-    return CudaCompilation(other.program, find(target), request)
+    return CudaCompilation(other.program, find(target), request, unheld=unheld)
 
 
 def results_of(

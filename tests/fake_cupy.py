@@ -137,6 +137,7 @@ class Device:
         made: the shapes of new arrays so far.
         count: how many devices there are.
         entered: threads that have a context, with the device's number.
+        waits: how often somebody waited for all that was launched.
     """
 
     def __init__(self) -> None:
@@ -149,6 +150,7 @@ class Device:
         self.count = 3
         self.made: list[tuple[int, ...]] = []
         self.entered: set[tuple[int, int]] = set()
+        self.waits = 0
 
 
 @contextlib.contextmanager
@@ -167,6 +169,9 @@ def installed(patch: pytest.MonkeyPatch) -> Iterator[Device]:
 
         def __exit__(self, *_: object) -> None:
             device.current = self.before
+
+        def synchronize(self) -> None:
+            device.waits += 1
 
     def alloc(size: int) -> Memory:
         memory = on_device(np.zeros(size, np.uint8), device.current)

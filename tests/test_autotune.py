@@ -20,9 +20,9 @@ from helpers import compilation_of
 
 import lncompile as lnc
 from lncompile import cache_tools, tunings
-from lncompile.autotune import tuner, workers
+from lncompile.autotune import places, tuner, workers
 from lncompile.autotune.record import Tuning, from_json
-from lncompile.autotune.workload import Workload
+from lncompile.autotune.workload import OfHost, Workload
 from lncompile.cache import Artifact
 from lncompile.cli import main
 from lncompile.compiler import Compilation
@@ -53,7 +53,7 @@ def fresh() -> Any:
 def heuristic_artifact() -> Artifact:
     special, _ = tuner.requested(tuner.dispatcher_of(fresh()), SHAPE, "float32", "cpu", None, {})
     equation = tuner.dispatcher_of(fresh()).equation
-    return tuner.compilation(equation, special, tuner.traced(equation, special)).artifact()
+    return places.compilation(equation, special, tuner.traced(equation, special)).artifact()
 
 
 class Fake:
@@ -75,7 +75,7 @@ class Fake:
             self.compiled += 1
             yield number, "no registers left" if number in self.failing else heuristic_artifact()
 
-    def _workload(self, kernel: Kernel, shape: tuple[int, ...]) -> Fake:
+    def _workload(self, kernel: Kernel, shape: tuple[int, ...], memory: OfHost) -> Fake:
         assert shape == SHAPE
         self.kernels = [kernel]
         return self
@@ -144,7 +144,7 @@ def test_candidates_are_different_kernels(fake: Fake) -> None:
     assert changes[0] == {}
     assert all(changes[1:])
     assert fake.compiled == len(changes) > 2
-    # With other bits there are more; nobody asks whether theirs are the same.
+    # With other bits there are more; nobody cares whether theirs are the same.
     fake.other_bits, fake.factors = {1}, {1: 0.5}
     tuning = lnc.tune(fresh(), SHAPE, any_bits=True)
     assert len(tuning.trials) > len(changes)
@@ -272,7 +272,7 @@ def test_the_workload_calls_kernels_of_every_form() -> None:
     dtype = {"x": "float16", "scale": "float32", "weight": None}
     special, _ = tuner.requested(dispatcher, (2, 3, 8), dtype, "cpu", None, {})
     kernel = dispatcher.compiled(special)
-    workload = Workload(kernel, (2, 3, 8))
+    workload = Workload(kernel, (2, 3, 8), OfHost())
     assert workload.bytes > 0
     forward, backward = workload.seconds(kernel)
     assert min(forward, backward) > 0

@@ -15,7 +15,7 @@ from ptx.sass import Budget, read_cubin, read_sass
 from test_forms import FORMS
 
 import lncompile as lnc
-from lncompile.backends.cuda.link import disassembled, link
+from lncompile.backends.cuda.link import disassembled
 from lncompile.cli import main
 from lncompile.emit.cuda import stage
 from lncompile.emit.cuda.launches import shared_bytes
@@ -281,13 +281,46 @@ def test_budget(features: int, dtype: str, forward: int, backward: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("features", [256, 768, 1024, 2048, 4096, 6144, 8192, 12288, 16384, 32768, 131072])
-@pytest.mark.parametrize("norm", [lnc.layer_norm, lnc.rms_norm], ids=lambda norm: norm.__name__)
-def test_nothing_spills(norm: Any, features: int, dtype: str) -> None:
-    compilation = cuda_compilation_of(norm, {"...": 1, "d": features}, dtype)
-    spills = {code.entry: link(code.ptx, compilation.target).spills for code in compilation.codes}
-    assert not any(spills.values()), spills
+@pytest.mark.parametrize("target", ["cuda:sm_80", "cuda:sm_90", "cuda:sm_100", "cuda:sm_120"])
+@pytest.mark.parametrize("features", [256, 768, 1000, 1024, 2048, 5120, 8192, 12288, 16384, 32768, 131072])
+@pytest.mark.parametrize(
+    "norm",
+    [lnc.layer_norm, lnc.rms_norm, lnc.add_layer_norm, lnc.add_rms_norm, lnc.log_softmax, lnc.dyt],
+    ids=lambda norm: norm.__name__,
+)
+def test_nothing_spills(norm: Any, features: int, target: str) -> None:
+    for dtype in ("float32", "float16", "bfloat16"):
+        codes = cuda_compilation_of(norm, {"...": 1, "d": features}, dtype, target).codes
+        spills = {code.entry: code.spills for code in codes}
+        assert not any(spills.values()), (dtype, spills)
+
+
+@pytest.mark.parametrize(
+    ("norm", "features", "dtype", "target"),
+    [
+        # Two arrays in registers and the values made of them, which tanh takes many of.
+        (lnc.dyt, 1000, "float32", "cuda:sm_80"),
+        (lnc.layer_norm, 5120, "float16", "cuda:sm_80"),
+        # Nothing in registers, but loads far ahead of what uses them.
+        (lnc.layer_norm, 16384, "float32", "cuda:sm_80"),
+    ],
+)
+def test_what_would_spill_reads_rows_again(norm: Any, features: int, dtype: str, target: str) -> None:
+    compilation = cuda_compilation_of(norm, {"...": 1, "d": features}, dtype, target)
+    assert not any(code.spills for code in compilation.codes)
+    unheld = frozenset(code.entry for code in compilation.codes if code.unheld)
+    leaner = cuda_compilation_of(norm, {"...": 1, "d": features}, dtype, target, unheld)
+    assert compilation.source == leaner.lowered.source
+    plans = (leaner.lowered.forward, leaner.lowered.backward)
+    assert plans == (compilation.lowered.forward, compilation.lowered.backward)
+
+
+@pytest.mark.parametrize("features", [256, 1000])
+def test_rows_that_registers_do_not_hold(features: int) -> None:
+    sizes = {"...": 5, "d": features}
+    names = frozenset(function.name for function in cuda_compilation_of(lnc.dyt, sizes).lowered.functions)
+    assert "load_once" not in cuda_compilation_of(lnc.dyt, sizes, unheld=names).lowered.source
+    check(lnc.dyt, sizes, tolerance=TOLERANCE["float32"], unheld=names)
 
 
 def test_ptx_is_the_same_in_every_process() -> None:

@@ -33,6 +33,9 @@ def tune(
     together, and in neither slower. Results keep their bits, unless ``any_bits`` allows schedules that add
     up in another order; a row's result still depends on that row alone.
 
+    With the target ``cuda`` kernels run on CuPy's current device; what is found serves the devices of its
+    architecture on this machine, and nothing is chosen whose code spills registers.
+
     Args:
         norm: what ``lnc.norm`` made.
         shape: of the first argument, batch sizes as they are in use; time is measured with it.

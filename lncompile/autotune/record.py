@@ -14,7 +14,8 @@ class Trial:
     Attributes:
         changes: its fields that differ from the heuristic's; none for the heuristic itself.
         verdict: ``heuristic``; ``fastest``, which is chosen; ``slower`` and ``no faster`` than the heuristic;
-            ``other bits`` than its results'; ``failed`` to compile; ``unfinished`` when it was interrupted.
+            ``other bits`` than its results'; ``failed`` to compile; ``spills`` registers of a device to its
+            memory; ``unfinished`` when it was interrupted.
         forward_us: microseconds of a call, the median of rounds; None where it was not measured.
         backward_us: the same of a backward.
         ratio: time over that of the heuristic in the same round, the median of rounds, forward and backward
@@ -37,10 +38,11 @@ class Tuning:
         shape: of the first argument, which it was measured with; batch sizes do not restrict its use.
         dtypes: of the arguments that are present, by name.
         target: what it was compiled for.
-        threads: how many it was measured with.
+        threads: how many it was measured with; None on a device.
         any_bits: whether schedules that change bits were tried.
         complete: False where it was interrupted.
-        schedule: the fields of the schedule that is used from now on, None where it is the heuristic's.
+        schedule: the fields of the schedule that is used from now on, on a device those that differ from the
+            heuristic's; None where it is the heuristic's.
         trials: what was tried, the heuristic first.
         path: the record in the store; None where the store could not keep it.
     """
@@ -49,7 +51,7 @@ class Tuning:
     shape: tuple[int, ...]
     dtypes: dict[str, str]
     target: str
-    threads: int
+    threads: int | None
     any_bits: bool
     complete: bool
     schedule: dict[str, int] | None

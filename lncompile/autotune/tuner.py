@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,25 +9,20 @@ from functools import cache as memoized
 from math import prod
 from typing import Any
 
-from lncompile import cache, kernel, tunings
+from lncompile import cache, tunings
+from lncompile.autotune.places import Candidate, place_of
 from lncompile.autotune.record import Trial, Tuning, from_json
 from lncompile.autotune.search import Report, Search, Standing
 from lncompile.autotune.workers import compiled
 from lncompile.autotune.workload import Workload
-from lncompile.backends.cpu.runtime import get_num_threads
-from lncompile.backends.cpu.target import find, host
-from lncompile.compiler import Compilation
 from lncompile.dtypes import TABLE
-from lncompile.emit.lower import lower
 from lncompile.errors import CompilerBug, LncValueError
-from lncompile.kernel import Kernel
 from lncompile.norm import dispatcher_of
 from lncompile.requested import requested
-from lncompile.schedule.cpu import space
-from lncompile.specialize import compilation, overrides, runs_here, spec_of, traced
+from lncompile.specialize import traced
 
 #: Verdicts that do not change when the search goes on after an interrupt.
-_FINAL = ("slower", "other bits", "failed")
+_FINAL = ("slower", "other bits", "failed", "spills")
 
 
 class Tuner:
@@ -49,12 +43,11 @@ class Tuner:
         self.special, _ = requested(self.dispatcher, shape, dtype, target, out_dtype, options)
         self.shape = tuple(int(size) for size in shape)
         self.any_bits = any_bits
-        self._check(find(target).name)
+        if 0 in self.shape:
+            raise LncValueError(f"shape: expected an array with elements to measure; got {self.shape}")
         equation, special = self.dispatcher.equation, self.special
-        program = memoized(lambda: traced(equation, special))
-        self.spec = spec_of(equation, special, program)
-        self.base: Compilation = compilation(equation, special, program())
-        self.candidates: list[Compilation] = []
+        self.place = place_of(self.dispatcher, special, memoized(lambda: traced(equation, special)))
+        self.candidates: list[Candidate] = []
         self.trials: list[Trial] = []
 
     def run(self, report: Report) -> Tuning:
@@ -64,7 +57,7 @@ class Tuner:
         try:
             self.candidates = self._distinct(report)
             self.trials = [
-                Trial(self._changes(candidate), "unfinished" if n else "heuristic")
+                Trial(dict(candidate.changes), "unfinished" if n else "heuristic")
                 for n, candidate in enumerate(self.candidates)
             ]
             self._take_over(earlier)
@@ -74,41 +67,32 @@ class Tuner:
             if any(trial.verdict in _FINAL for trial in self.trials):
                 self._keep(None if earlier is None else earlier.schedule, complete=False)
             raise
-        schedule = self.candidates[chosen].schedule.to_json() if chosen else None
-        cache.fetch({**self.spec, "schedule": schedule}, lambda: artifacts[chosen])
+        schedule = self.candidates[chosen].kept
+        cache.fetch(self._key(chosen), lambda: artifacts[chosen])
         tuning = self._keep(schedule, complete=True)
-        self.dispatcher.forget(self.special)
+        # Calls on arrays may know the target by another name: that of an architecture, or of this machine.
+        for target in {self.special.target, self.place.target}:
+            self.dispatcher.forget(self.special._replace(target=target))
         return tuning
 
-    def _check(self, target: str) -> None:
-        if not runs_here(find(target)):
-            raise LncValueError(
-                f"target: expected one that can be measured here, on {host().name}; got {target}"
-            )
-        if 0 in self.shape:
-            raise LncValueError(f"shape: expected an array with elements to measure; got {self.shape}")
-        name = self.dispatcher.equation.name
-        if overrides(name):
-            raise LncValueError(f"LNCOMPILE_OVERRIDE: expected no stage of {name} in it while it is tuned")
-
-    def _distinct(self, report: Report) -> list[Compilation]:
-        """A compilation for each schedule that makes another kernel, the heuristic's first."""
+    def _distinct(self, report: Report) -> list[Candidate]:
+        """A candidate for each schedule that makes another kernel, the heuristic's first."""
         dtype = self.special.out_dtype or dict(self.special.dtypes)[self.dispatcher.signature.arguments[0]]
         result_bytes = prod(self.shape) * TABLE[dtype].itemsize
-        schedules = list(space(self.base.schedule, result_bytes, any_bits=self.any_bits))
-        by_source: dict[str, Compilation] = {}
-        for number, schedule in enumerate(schedules):
-            report("emitting", number, len(schedules))
-            source = lower(self.base.pair, schedule, self.base.request).source
-            by_source.setdefault(source, replace(self.base, tuned=schedule))
-        return list(by_source.values())
+        emitted = list(self.place.candidates(result_bytes, any_bits=self.any_bits))
+        by_text: dict[str, Candidate] = {}
+        for number, emit in enumerate(emitted):
+            report("emitting", number, len(emitted))
+            candidate = emit()
+            by_text.setdefault(candidate.text, candidate)
+        return list(by_text.values())
 
-    def _changes(self, candidate: Compilation) -> dict[str, int]:
-        before = self.base.schedule.to_json()
-        return {name: v for name, v in sorted(candidate.schedule.to_json().items()) if v != before[name]}
+    def _key(self, number: int) -> dict[str, object]:
+        """What a candidate's kernel has in the store as its key."""
+        return {**self.place.spec, "schedule": self.candidates[number].kept}
 
     def _earlier(self) -> Tuning | None:
-        found = tunings.find(self.spec)
+        found = tunings.find(self.place.spec)
         return None if found is None else from_json(found, "")
 
     def _take_over(self, earlier: Tuning | None) -> None:
@@ -119,7 +103,7 @@ class Tuner:
         self.trials = [known.get(frozenset(t.changes.items()), t) for t in self.trials]
 
     def _is_like(self, earlier: Tuning) -> bool:
-        mine = self.shape, get_num_threads(), self.any_bits
+        mine = self.shape, self.place.threads, self.any_bits
         return (earlier.shape, earlier.threads, earlier.any_bits) == mine
 
     def _artifacts(self, report: Report) -> dict[int, cache.Artifact]:
@@ -127,14 +111,13 @@ class Tuner:
         found: dict[int, cache.Artifact] = {}
         wanted = []
         for number in self._open():
-            schedule = self.candidates[number].schedule.to_json() if number else None
-            entry = cache.lookup(cache.key_of({**self.spec, "schedule": schedule}))
+            entry = cache.lookup(cache.key_of(self._key(number)))
             if entry is None:
                 wanted.append(number)
             else:
                 found[number] = cache.Artifact(entry.library, entry.source, entry.meta)
         report("compiling", 0, len(wanted))
-        jobs = [self.candidates[number] for number in wanted]
+        jobs = [self.candidates[number].job for number in wanted]
         for done, (at, answer) in enumerate(compiled(jobs, len(os.sched_getaffinity(0))), 1):
             report("compiling", done, len(wanted))
             if isinstance(answer, str):
@@ -143,14 +126,21 @@ class Tuner:
                     raise CompilerBug(f"{self.dispatcher.equation.name}: {answer}")
             else:
                 found[wanted[at]] = answer
+        for number in [n for n, artifact in found.items() if n and self.place.spills(artifact)]:
+            self._judge(number, "spills")
+            del found[number]
         return found
 
     def _best(self, artifacts: Mapping[int, cache.Artifact], report: Report) -> int:
         """The number of the candidate to use."""
-        kernels = {number: self._loaded(artifact) for number, artifact in sorted(artifacts.items())}
-        workload = Workload(kernels[0], self.shape)
-        if not self.any_bits:
-            for number in [n for n in kernels if n and not workload.has_same_bits(kernels[n])]:
+        signature = self.dispatcher.signature
+        kernels = {
+            number: self.place.loaded(signature, artifact) for number, artifact in sorted(artifacts.items())
+        }
+        workload = Workload(kernels[0], self.shape, self.place.memory)
+        # These are each one's first calls, too, which load its code.
+        for number in [n for n in kernels if n and not workload.has_same_bits(kernels[n])]:
+            if not self.any_bits:
                 self._judge(number, "other bits")
         numbers = [n for n in self._open() if n in kernels]
         search = Search(len(numbers), lambda at: workload.seconds(kernels[numbers[at]]), report)
@@ -170,20 +160,16 @@ class Tuner:
             trial = replace(trial, forward_us=forward, backward_us=backward, ratio=standing.ratio)
         self.trials[number] = trial
 
-    def _loaded(self, artifact: cache.Artifact) -> Kernel:
-        entry = cache.Entry("", artifact.library, artifact.source, artifact.meta, None)
-        return kernel.load(self.dispatcher.signature, entry.open_library(ctypes.CDLL), artifact.meta, {})
-
-    def _keep(self, schedule: dict[str, int] | None, complete: bool) -> Tuning:
+    def _keep(self, schedule: Mapping[str, int] | None, complete: bool) -> Tuning:
         tuning = Tuning(
             norm=self.dispatcher.equation.name,
             shape=self.shape,
             dtypes=dict(sorted(self.special.dtypes)),
-            target=find(self.special.target).name,
-            threads=get_num_threads(),
+            target=self.place.target,
+            threads=self.place.threads,
             any_bits=self.any_bits,
             complete=complete,
-            schedule=schedule,
+            schedule=None if schedule is None else dict(schedule),
             trials=tuple(self.trials),
         )
-        return replace(tuning, path=tunings.keep(self.spec, tuning.to_json()))
+        return replace(tuning, path=tunings.keep(self.place.spec, tuning.to_json()))

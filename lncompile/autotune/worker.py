@@ -6,9 +6,12 @@ import os
 import pickle
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from lncompile.cache import Artifact
-from lncompile.compiler import Compilation
+
+if TYPE_CHECKING:
+    from lncompile.autotune.places import Job
 
 
 def main() -> None:
@@ -27,7 +30,7 @@ def main() -> None:
         answers.flush()
 
 
-def _answer(job: Compilation) -> Artifact | str:
+def _answer(job: Job) -> Artifact | str:
     try:
         return job.artifact()
     except Exception as error:

@@ -14,15 +14,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from lncompile.cache import Artifact
-from lncompile.compiler import Compilation
 from lncompile.errors import LncValueError
+
+if TYPE_CHECKING:
+    from lncompile.autotune.places import Job
 
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from lncompile.autotune.worker import main; main()"
 
 
-def compiled(jobs: Sequence[Compilation], workers: int) -> Iterator[tuple[int, Artifact | str]]:
+def compiled(jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, Artifact | str]]:
     """The number of each job and its artifact, or what went wrong, as they are done.
 
     Processes end when the iterator is done or closed, and with an interrupt.
@@ -50,7 +53,7 @@ class _Worker:
 
     def __init__(
         self,
-        jobs: Sequence[Compilation],
+        jobs: Sequence[Job],
         waiting: queue.SimpleQueue[int],
         done: queue.SimpleQueue[tuple[int, Artifact | str]],
     ) -> None:
@@ -82,7 +85,7 @@ class _Worker:
                 self._process.kill()
                 self._process.communicate()
 
-    def _answer(self, job: Compilation) -> Artifact | str:
+    def _answer(self, job: Job) -> Artifact | str:
         try:
             if self._process is None or self._process.poll() is not None:
                 self._process = _start()

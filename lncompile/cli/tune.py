@@ -118,8 +118,8 @@ def _print(tuning: Tuning) -> None:
     dtypes = ", ".join(f"{name} {dtype}" for name, dtype in tuning.dtypes.items())
     if len(set(tuning.dtypes.values())) == 1:
         (dtypes,) = set(tuning.dtypes.values())
-    threads = f"{tuning.threads} thread{'s' * (tuning.threads != 1)}"
-    out.print(f"{tuning.norm} {shape}, {dtypes}, {tuning.target}, {threads}", soft_wrap=True)
+    threads = "" if tuning.threads is None else f", {tuning.threads} thread{'s' * (tuning.threads != 1)}"
+    out.print(f"{tuning.norm} {shape}, {dtypes}, {tuning.target}{threads}", soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for name in ("schedule", "verdict", "forward µs", "backward µs", "time"):
         table.add_column(name, justify="left" if name in ("schedule", "verdict") else "right", no_wrap=True)

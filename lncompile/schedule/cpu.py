@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import combinations, product
 
 from lncompile.dtypes import TABLE
 from lncompile.errors import LncValueError
 from lncompile.ir import MOMENTS, Program, Reduce
+from lncompile.schedule.changes import changes
 
 #: No heuristic is near them; a record with more in it was not written by the tuner.
 _MOST_LANES = 512
@@ -217,18 +217,14 @@ def space(start: Schedule, result_bytes: int, *, any_bits: bool = False) -> Iter
 def prune(start: Schedule, tried: Mapping[str, tuple[int, ...]]) -> Iterator[Schedule]:
     """``start``, and what differs from it in one field, then in two, to one of the values in ``tried``.
 
-    More at once would be thousands of kernels, for gains that mostly add up; values that a field does not
-    take, and repetitions, are left out.
+    Values that a field does not take, and repetitions, are left out.
     """
-    seen = {start}
-    yield start
-    for count in (1, 2):
-        for names in combinations(tried, count):
-            for values in product(*(tried[name] for name in names)):
-                schedule = replace(start, **dict(zip(names, values, strict=True)))
-                if schedule not in seen and all(map(_takes, names, values)):
-                    seen.add(schedule)
-                    yield schedule
+    seen: set[Schedule] = set()
+    for made in changes(tried):
+        schedule = replace(start, **made)
+        if schedule not in seen and all(_takes(name, value) for name, value in made.items()):
+            seen.add(schedule)
+            yield schedule
 
 
 def _takes(name: str, value: int) -> bool:

@@ -6,11 +6,13 @@ that ptxas reports.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from lncompile.dtypes import TABLE
 from lncompile.ir import Program, Reduce
+from lncompile.schedule.changes import Changes, changes
 
 #: The accesses of a thread that are written out in the source: more compile longer than they gain.
 MOST_VECTORS = 8
@@ -113,6 +115,37 @@ def heuristic(program: Program, room: Room) -> Schedule:
         # Partial sums are then at most a tenth of the traffic of two 16-bit arrays in, one out.
         least_rows=8,
     )
+
+
+#: What the tuner tries that leaves every bit of every result as it is: whether registers hold rows that are
+#: read twice, and how many rows' teams share a block.
+_SAME_BITS: Mapping[str, tuple[int, ...]] = {
+    "held_elements": (0, 16, 64),
+    "block_threads": (64, 256),
+}
+#: What changes the order of additions. More elements a thread are fewer threads that meet, and more
+#: registers; fewer blocks leave less to add up at the end, more of them hide one another's waiting.
+_OTHER_BITS: Mapping[str, tuple[int, ...]] = {
+    "thread_elements": (8, 32),
+    "most_threads": (256, 1024),
+    "threads_resident": (512, 2048),
+    "least_rows": (4, 16),
+    "column_members": (4, 16),
+}
+
+
+def space(*, any_bits: bool = False) -> Iterator[Changes]:
+    """The changes of schedules to try, none first and those of one field next.
+
+    Without ``any_bits`` they leave every bit of every result as it is.
+    """
+    return changes({**_SAME_BITS, **(_OTHER_BITS if any_bits else {})})
+
+
+def are_changes(made: Mapping[str, object]) -> bool:
+    """Whether ``made``, read from a file, is what a tuner may have changed."""
+    tried = {**_SAME_BITS, **_OTHER_BITS}
+    return all(type(value) is int and value in tried.get(name, ()) for name, value in made.items())
 
 
 def _row_arrays(program: Program) -> int:

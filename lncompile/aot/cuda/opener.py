@@ -29,7 +29,7 @@ def opened(
 
     calls = [*record["forward"], *record["backward"]]
     # PTX, and what ptxas says of it, are not needed to run the code.
-    library, contents = packed([Code(call["entry"], "", read(call["cubin"]), 0, 0) for call in calls])
+    library, contents = packed([Code(call["entry"], "", read(call["cubin"])) for call in calls])
     python = record["python"]
     meta = {name: python[name] for name in ("interface", "returns_tuple", "forward", "backward")}
     return DeviceKernel(signature, library, meta | {"contents": contents}, {}, TARGETS[target])

@@ -38,10 +38,20 @@ def load_libraries() -> None:
 
 
 def link(ptx: str, target: CudaTarget) -> Linked:
-    """The cubin of a PTX module."""
+    """The cubin of a PTX module.
+
+    Where ptxas moves so many loads ahead of what uses them that registers do not hold all, it does so with
+    less optimisation: layer norm backward with 16384 features in float32, sm_80, 60 bytes of spills at 128
+    registers, none and 120 registers at -O1, with code that is 2% longer.
+    """
+    made = _linked(ptx, target, "-O3")
+    return min(made, _linked(ptx, target, "-O1"), key=lambda one: one.spills) if made.spills else made
+
+
+def _linked(ptx: str, target: CudaTarget, level: str) -> Linked:
     from cuda.core import Linker, LinkerOptions, ObjectCode
 
-    options = LinkerOptions(arch=target.arch, verbose=True, ptxas_options=["-v"])
+    options = LinkerOptions(arch=target.arch, verbose=True, ptxas_options=["-v", level])
     linker = Linker(ObjectCode.from_ptx(ptx.encode()), options=options)
     cubin = bytes(linker.link("cubin").code)
     log = linker.get_info_log()

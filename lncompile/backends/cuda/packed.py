@@ -10,14 +10,18 @@ from typing import Any, NamedTuple
 class Code(NamedTuple):
     """One kernel: its entry, its PTX module, and that as machine code.
 
-    ``registers`` are those of a thread, ``shared`` the bytes of shared memory that a block has in any case.
+    ``registers`` are those of a thread, ``shared`` the bytes of shared memory that a block has in any case,
+    ``spills`` those that a thread writes to local memory and reads from there. A kernel that is ``unheld``
+    reads rows again that registers could hold.
     """
 
     entry: str
     ptx: str
     cubin: bytes
-    registers: int
-    shared: int
+    registers: int = 0
+    shared: int = 0
+    spills: int = 0
+    unheld: bool = False
 
 
 def packed(codes: Sequence[Code]) -> tuple[bytes, list[dict[str, Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lncompile.emit.cuda.context import Context
 from lncompile.emit.cuda.launches import Blocks, Kernel, Launches
@@ -16,7 +16,7 @@ from lncompile.emit.nest import product
 from lncompile.interface import Buffer, Call, Interface, Phase
 from lncompile.ir import Output, Program
 from lncompile.passes import Pair
-from lncompile.schedule.cuda import Room, Schedule, heuristic
+from lncompile.schedule.cuda import Schedule
 from lncompile.schedule.plan import plan
 
 
@@ -43,21 +43,30 @@ class LoweredCuda:
     interface: Interface
     forward: Launches
     backward: Launches
-    schedules: tuple[Schedule, Schedule]
     pair: Pair
 
 
-def lower_cuda(pair: Pair, request: Request, room: Room) -> LoweredCuda:
-    """Emit the kernels of both programs, one a stage, for a device with so much room."""
-    pair = legal(pair, *_taken(pair, room))
+def lower_cuda(
+    pair: Pair,
+    request: Request,
+    schedules: tuple[Schedule, Schedule],
+    unheld: frozenset[str] = frozenset(),
+) -> LoweredCuda:
+    """Emit the kernels of both programs, one a stage, by the schedules of the forward and the backward.
+
+    Those whose names are in ``unheld`` read rows again that the schedule would hold in registers.
+    """
+    pair = legal(pair, *_taken(pair, schedules))
     bodies: list[str] = []
     functions: list[Function] = []
     phases: list[Phase] = []
     launches: list[Launches] = []
     taken: frozenset[str] = frozenset()
-    for name, program in (("forward", pair.forward), ("backward", pair.backward)):
-        emitter = _PhaseEmitter(program, heuristic(program, room), f"{stem_of(request)}_{name}", taken)
-        launches.append(emitter.emit(bodies, functions))
+    for name, program, schedule in zip(
+        ("forward", "backward"), (pair.forward, pair.backward), schedules, strict=True
+    ):
+        emitter = _PhaseEmitter(program, schedule, f"{stem_of(request)}_{name}", taken)
+        launches.append(emitter.emit(bodies, functions, unheld))
         buffers = (*arrays_of(program, request), *emitter.workspaces)
         # A kernel's buffers are told by name, those of both phases together.
         taken |= {buffer.name for buffer in emitter.workspaces}
@@ -68,7 +77,6 @@ def lower_cuda(pair: Pair, request: Request, room: Room) -> LoweredCuda:
         interface=Interface(request.norm, *phases),
         forward=launches[0],
         backward=launches[1],
-        schedules=(heuristic(pair.forward, room), heuristic(pair.backward, room)),
         pair=pair,
     )
 
@@ -85,9 +93,14 @@ class _PhaseEmitter:
         self._stages = plan(program, self._schedule, taken)
         self._blocks: dict[str, Blocks] = {}
 
-    def emit(self, bodies: list[str], functions: list[Function]) -> Launches:
+    def emit(self, bodies: list[str], functions: list[Function], unheld: frozenset[str]) -> Launches:
         """Add the kernels' texts and functions; what is launched."""
-        contexts = [Context(stage, self.names, self._schedule) for stage in self._stages]
+        names = [self._stem, *(f"{self._stem}_{number}" for number in range(2, len(self._stages) + 1))]
+        leaner = replace(self._schedule, held_elements=0)
+        contexts = [
+            Context(stage, self.names, leaner if name in unheld else self._schedule)
+            for name, stage in zip(names, self._stages, strict=True)
+        ]
         for context in contexts:
             self._count_blocks(context)
             self.workspaces += [
@@ -97,8 +110,7 @@ class _PhaseEmitter:
             ]
         numbers = (*self.names.sizes, *(n for b in self._blocks.values() for n in (b.name, b.per)))
         launched = []
-        for index, context in enumerate(contexts):
-            name = self._stem if index == 0 else f"{self._stem}_{index + 1}"
+        for name, context in zip(names, contexts, strict=True):
             arrays = {array.array: array.dtype for array in context.program.arrays}
             kernel = TeamKernel(context)
             bodies.append(function_text(name, arrays, numbers, kernel.lines()))
@@ -153,13 +165,13 @@ class _PhaseEmitter:
         )
 
 
-def _taken(pair: Pair, room: Room) -> tuple[frozenset[str], tuple[str, ...]]:
+def _taken(pair: Pair, schedules: tuple[Schedule, Schedule]) -> tuple[frozenset[str], tuple[str, ...]]:
     """What arrays cannot be called since kernels use it, and what kernels append to their names."""
     words, starts = set(RESERVED), 0
-    for program in (pair.forward, pair.backward):
+    for program, schedule in zip((pair.forward, pair.backward), schedules, strict=True):
         names = LaunchNames(program)
         words |= set(names.sizes)
-        for stage in plan(program, heuristic(program, room)):
+        for stage in plan(program, schedule):
             words |= TeamNest(stage, names).words
             starts = max(starts, starts_in(stage.program))
     return frozenset(words), (*SUFFIXES, *suffixes(starts))
