@@ -72,3 +72,27 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", CALLS)
 def test_a_first_call_from_a_warm_cache(name: str, warm: Path) -> None:
     assert imported_by(DEFINITION + CALLS[name], warm) == set()
+
+
+_COMPILED = "import numpy as np, lncompile as lnc; lnc.rms_norm(np.ones((3, 8), np.float32))"
+_OF_NUMBA = """
+import numba
+@numba.njit
+def summed(a):
+    names = {"x" + str(i): a[i] for i in range(a.size)}
+    return names["x1"] + np.linalg.norm(a) + min([2.0, a.sum()])
+assert summed(np.array([3.0, 4.0])) == 11.0
+"""
+
+
+@pytest.mark.parametrize("first", ["ours", "Numba's"])
+def test_what_numba_compiles_beside(first: str, tmp_path: Path) -> None:
+    # Kernels take a part of Numba that loads neither arrays nor SciPy; other functions have all of it.
+    alone = imported_by(_COMPILED, tmp_path)
+    assert "numba" in alone
+    theirs, ours = "import numpy as np" + _OF_NUMBA, f"{_COMPILED.replace('8', '16')}\n"
+    imported_by(ours + theirs if first == "ours" else f"{theirs}\n{ours}\n{theirs}", tmp_path)
+
+
+def test_a_compile_does_not_load_numbas_arrays(tmp_path: Path) -> None:
+    imported_by(f"{_COMPILED}\nimport sys; assert 'numba.np.arraymath' not in sys.modules", tmp_path)
