@@ -239,6 +239,7 @@ def small_limits(schedule: Schedule) -> Schedule:
         most_block_rows=400,
         unit_elements=16,
         chunk_elements=32,
+        short_lanes=4,
         column_lanes=4,
         column_rows=2,
         column_block_rows=3,

@@ -58,6 +58,7 @@ class Schedule:
     least_rows: int
 
     #: Columns are computed one a thread: neighbours read neighbouring elements.
+    short_lanes = 1
     column_lanes = 1
     #: Columns are always summed row by row, in registers, and in blocks whose number suits the device.
     column_rows = 0

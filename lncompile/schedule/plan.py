@@ -49,6 +49,8 @@ class Limits(Protocol):
     @property
     def short_summing_row(self) -> int: ...
     @property
+    def short_lanes(self) -> int: ...
+    @property
     def column_lanes(self) -> int: ...
     @property
     def column_rows(self) -> int: ...
@@ -111,7 +113,7 @@ def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]
     over = _best([node.over for node in first if node.operand.axes == widest], program)
     vector = _lanes_axis(domain, over, program, schedule)
     across = vector not in over
-    lanes = fitting(schedule.column_lanes, _size(vector, program)) if across else 0
+    lanes = fitting(schedule.short_lanes, _size(vector, program)) if across else 0
     inside, chunk, per = _stretch(domain, over, lanes, program, schedule)
     block_rows, most, group = schedule.block_rows, schedule.most_block_rows, 1
     if across and not _counts(over, program) and _count(over, program) > schedule.column_rows:
@@ -124,6 +126,8 @@ def _reducing(program: Program, schedule: Limits) -> tuple[Program, Loops, bool]
     few = few and not any(_is_workspace(below) for node in first for below in _below(node))
     short = whole and set(domain) > over and _count(over, program) <= schedule.together_elements
     wide = (across and not few) or inside != over or chunk is not None or _reads_workspace(program, over)
+    if across and not wide and vector == domain[-1]:
+        lanes = fitting(schedule.column_lanes, _size(vector, program))
 
     def is_summed(node: Reduce) -> bool:
         return (wide or node.over != over) and not any(
