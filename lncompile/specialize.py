@@ -345,11 +345,17 @@ def _build_for_device(equation: Equation, signature: Signature, special: Special
     found = _prebuilt(equation, signature, special, program)
     if found is not None:
         return found
-    stages = LazyStages(tuple(interface.CUDA_STAGES), lambda name: compiled().stages()[name]())
     spec = device_spec_of(equation, special, program)
     changes, entry = _tuned(spec, _are_changes)
     if entry is None:
         entry = cache.fetch({**spec, "schedule": changes}, lambda: compiled().artifact())
+    source = entry.source
+
+    def stage(name: str) -> str:
+        # Which source was taken is known only when all of it is compiled.
+        return source if name == "source" else compiled().stages()[name]()
+
+    stages = LazyStages(tuple(interface.CUDA_STAGES), stage)
     return DeviceKernel(signature, entry.library, entry.meta, stages, target)
 
 

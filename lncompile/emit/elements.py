@@ -89,6 +89,8 @@ class Elements:
         if stream or (self.context.nest.steps and left is None):
             read = [node for node in row.scope.vectors_for(values) if isinstance(node, Input)]
             lines += self.streaming.coming_row(row, read, stream=stream)
+        if self.context.loops.across:
+            lines += self.streaming.coming_columns(row, values)
         lines += row.vectors(values, row.width, left)
         for out in self.context.element_outputs:
             if out in self.context.step_sums:
