@@ -1,6 +1,6 @@
 """Where candidates are compiled for and measured: on this machine's CPUs, or on its device.
 
-Both have the same few methods; schedules are those of the place until they are :class:`Candidate` s.
+Both have the same few methods, and schedules of their own, which are made into candidates one by one.
 """
 
 from __future__ import annotations
