@@ -282,7 +282,9 @@ def test_budget(features: int, dtype: str, forward: int, backward: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["cuda:sm_80", "cuda:sm_90", "cuda:sm_100", "cuda:sm_120"])
-@pytest.mark.parametrize("features", [256, 768, 1000, 1024, 2048, 5120, 8192, 12288, 16384, 32768, 131072])
+@pytest.mark.parametrize(
+    "features", [256, 768, 1000, 1024, 2048, 4096, 5120, 6144, 8192, 12288, 16384, 32768, 131072]
+)
 @pytest.mark.parametrize(
     "norm",
     [lnc.layer_norm, lnc.rms_norm, lnc.add_layer_norm, lnc.add_rms_norm, lnc.log_softmax, lnc.dyt],
