@@ -47,7 +47,7 @@ class Compilation:
     @cached_property
     def pair(self) -> Pair:
         """Forward and backward programs."""
-        return _passed(self.program)
+        return passed(self.program)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -137,8 +137,8 @@ class Compilation:
 
 
 @lru_cache(maxsize=1)
-def _passed(program: Program) -> Pair:
-    """Both programs after all passes: 40 ms that the targets of one build share."""
+def passed(program: Program) -> Pair:
+    """Both programs after all passes: 40 ms that targets of one build and candidates of a tuner share."""
     return run_passes(verify(program), verify)
 
 

@@ -14,6 +14,7 @@ from lncompile import __version__, interface
 from lncompile.backends.cuda.packed import Code, packed
 from lncompile.backends.cuda.target import CudaTarget
 from lncompile.cache import Artifact
+from lncompile.compiler import passed
 from lncompile.dumped import dump_if_asked
 from lncompile.emit.cuda import launches
 from lncompile.emit.cuda.lower import Function, LoweredCuda, lower_cuda
@@ -21,11 +22,10 @@ from lncompile.emit.lower import Request
 from lncompile.errors import LncValueError
 from lncompile.interrupts import interrupts_held
 from lncompile.ir import Program
-from lncompile.passes import Pair, run_passes
+from lncompile.passes import Pair
 from lncompile.printer import show
 from lncompile.schedule.changes import Changes
 from lncompile.schedule.cuda import Room, Schedule, heuristic
-from lncompile.verify import verify
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class CudaCompilation:
     @cached_property
     def pair(self) -> Pair:
         """Forward and backward programs."""
-        return run_passes(verify(self.program), verify)
+        return passed(self.program)
 
     @cached_property
     def schedules(self) -> tuple[Schedule, Schedule]:
@@ -60,7 +60,7 @@ class CudaCompilation:
         """The emitted source and what is launched."""
         return lower_cuda(self.pair, self.request, self.schedules, self.unheld)
 
-    @property
+    @cached_property
     def source(self) -> str:
         """The source of :attr:`codes`."""
         unheld = frozenset(code.entry for code in self.codes if code.unheld)

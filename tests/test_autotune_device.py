@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cuda_kernels import standing_in
 from fake_cupy import Device, installed, on_device
+from test_autotune import fresh
 
 import lncompile as lnc
 from lncompile import tunings
@@ -38,16 +39,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     with installed(monkeypatch) as device:
         device.count = 1
         yield device
-
-
-def fresh() -> Any:
-    """A norm that has no kernel in memory yet, the same in every process."""
-
-    @lnc.norm("... [d]", weight="d")
-    def centred(x: Any, weight: Any = 1.0) -> Any:
-        return (x - lnc.mean(x)) * weight
-
-    return centred
 
 
 class Times:

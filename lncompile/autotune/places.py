@@ -97,6 +97,10 @@ def place_of(dispatcher: Dispatcher, special: Specialization, program: Callable[
     return OnHost(dispatcher, special, program)
 
 
+def _elsewhere(here: str, target: str) -> LncValueError:
+    return LncValueError(f"target: expected one that can be measured here, on {here}; got {target}")
+
+
 class OnHost:
     """On the CPUs of this machine, with as many threads as calls use."""
 
@@ -105,9 +109,7 @@ class OnHost:
     ) -> None:
         target, name = find(special.target), dispatcher.equation.name
         if not runs_here(target):
-            raise LncValueError(
-                f"target: expected one that can be measured here, on {host().name}; got {target.name}"
-            )
+            raise _elsewhere(host().name, target.name)
         if overrides(name):
             raise LncValueError(f"LNCOMPILE_OVERRIDE: expected no stage of {name} in it while it is tuned")
         self.target = target.name
@@ -147,9 +149,7 @@ class OnDevice:
     ) -> None:
         target, here = find_cuda(special.target), serving(device.current().capability)
         if target != here:
-            raise LncValueError(
-                f"target: expected one that can be measured here, on {here.name}; got {target.name}"
-            )
+            raise _elsewhere(here.name, target.name)
         self.target = target.name
         self.spec = device_spec_of(dispatcher.equation, special, program)
         self.memory: Memory = OfDevice()

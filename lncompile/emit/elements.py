@@ -86,11 +86,11 @@ class Elements:
     def _element_step(self, row: Row, left: Left, stream: bool) -> list[str]:
         values = [self.context.contribution(out) for out in self.context.element_outputs]
         lines: list[str] = []
+        read = [node for node in row.scope.vectors_for(values) if isinstance(node, Input)]
         if stream or (self.context.nest.steps and left is None):
-            read = [node for node in row.scope.vectors_for(values) if isinstance(node, Input)]
             lines += self.streaming.coming_row(row, read, stream=stream)
         if self.context.loops.across:
-            lines += self.streaming.coming_columns(row, values)
+            lines += self.streaming.coming_columns(row, read)
         lines += row.vectors(values, row.width, left)
         for out in self.context.element_outputs:
             if out in self.context.step_sums:

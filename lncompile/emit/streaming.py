@@ -9,7 +9,7 @@ from lncompile.dtypes import TABLE
 from lncompile.emit.context import Context
 from lncompile.emit.loops import Row, prefetched
 from lncompile.emit.nest import as_python, product
-from lncompile.ir import Input, Node, Output
+from lncompile.ir import Input, Output
 
 #: Longer loops wait for their arithmetic, not for memory, and every copy of one takes time to compile: the
 #: step of an LSTM has 4354 lines with streamed loops and 3112 without, which compile in 18 and 13 s.
@@ -119,8 +119,8 @@ class Streaming:
             for array, distance in ahead.items()
         ]
 
-    def coming_columns(self, row: Row, values: list[Node]) -> list[str]:
-        """Lines that bring the next columns of what ``values`` are made of, and of results, into a cache.
+    def coming_columns(self, row: Row, read: list[Input]) -> list[str]:
+        """Lines that bring the next columns of what is ``read``, and of results, into a cache.
 
         Each row has a few lines of a unit, too far apart for a CPU to look for the next ones. Without, what
         is read alone, and both, from the memory of an EPYC (Zen 4), in ns an element: batch norm 64x2048
@@ -130,8 +130,8 @@ class Streaming:
         if row.careful:
             return []
         nest, vector, domain = self.context.nest, self.context.loops.vector or "", self.context.loops.domain
-        read = [n for n in row.scope.vectors_for(values) if isinstance(n, Input) and not n.at_start]
-        arrays: list[Input | Output] = [*read, *self.context.element_outputs]
+        whole = (node for node in read if not node.at_start)
+        arrays: list[Input | Output] = [*whole, *self.context.element_outputs]
         return [
             prefetched(row, array, str(row.width.lanes), self.context.schedule.prefetch_level)
             for array in arrays

@@ -79,7 +79,13 @@ class _KernelContext(CPUContext):
     """Compiles numbers, ranges and tuples. Numba's own loads arrays, strings and lists, and SciPy: 0.28 s."""
 
     def load_additional_registries(self) -> None:
-        from numba.cpython import builtins, iterators, numbers, rangeobj, tupleobj  # noqa: F401
+        from numba.cpython import (  # noqa: F401  # imported for what they register
+            builtins,
+            iterators,
+            numbers,
+            rangeobj,
+            tupleobj,
+        )
 
         # Where others have compiled before, what overloads define may go to any registry that they loaded.
         for registry in tuple(self._registries):
