@@ -31,7 +31,7 @@ from lncompile.backends.cuda.target import find
 from lncompile.device_kernel import DeviceKernel
 from lncompile.interpret import interpret
 from lncompile.norm import dispatcher_of
-from lncompile.specialize import constants_of
+from lncompile.specialization import constants_of
 from lncompile.trace import trace
 
 FEATURES = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144)

@@ -16,7 +16,7 @@ from lncompile.errors import LncTypeError, LncValueError
 from lncompile.kernel import access_to
 from lncompile.language import mean, square
 from lncompile.norm import dispatcher_of, norm
-from lncompile.specialize import plain
+from lncompile.specialization import plain
 
 
 def _of_channels(array: Any) -> Any:

@@ -12,7 +12,8 @@ from lncompile.equation import Equation
 from lncompile.errors import LncError, LncTypeError, LncValueError
 from lncompile.kernel import Signature, target_of
 from lncompile.norm import Dispatcher
-from lncompile.specialize import Specialization, compiling
+from lncompile.specialization import Specialization
+from lncompile.specialize import compiling
 
 if TYPE_CHECKING:
     from lncompile.device_kernel import AnyKernel

@@ -21,14 +21,8 @@ from lncompile.dtypes import named
 from lncompile.equation import Equation, read_equation
 from lncompile.errors import LncTypeError, LncValueError
 from lncompile.kernel import Context, refuse, target_of
-from lncompile.specialize import (
-    Specialization,
-    build_kernel,
-    compiling,
-    constants_of,
-    exactly,
-    signature_of,
-)
+from lncompile.specialization import Specialization, constants_of, exactly
+from lncompile.specialize import build_kernel, compiling, signature_of
 
 if TYPE_CHECKING:
     from lncompile.device_kernel import AnyKernel

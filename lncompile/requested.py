@@ -11,7 +11,7 @@ from lncompile.dtypes import named
 from lncompile.errors import LncTypeError, LncValueError
 from lncompile.integers import integer
 from lncompile.norm import Dispatcher
-from lncompile.specialize import Specialization
+from lncompile.specialization import Specialization
 
 #: Elements of an array at most, whatever their type: offsets in bytes are 64-bit numbers.
 _MOST = (2**63 - 1) // 8

@@ -29,7 +29,7 @@ from lncompile.ir import Input, Program, Reduce
 from lncompile.norm import dispatcher_of, make_norm
 from lncompile.passes import Pair
 from lncompile.schedule.cpu import Schedule
-from lncompile.specialize import constants_of
+from lncompile.specialization import constants_of
 from lncompile.trace import trace
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]

@@ -20,9 +20,10 @@ from helpers import compilation_of
 
 import lncompile as lnc
 from lncompile import cache_tools, tunings
-from lncompile.autotune import places, tuner, workers
+from lncompile.autotune import tuner, workers
 from lncompile.autotune.record import Tuning, from_json
 from lncompile.autotune.workload import OfHost, Workload
+from lncompile.builders import CpuBuilder
 from lncompile.cache import Artifact
 from lncompile.cli import main
 from lncompile.compiler import Compilation
@@ -53,7 +54,7 @@ def fresh() -> Any:
 def heuristic_artifact() -> Artifact:
     special, _ = tuner.requested(tuner.dispatcher_of(fresh()), SHAPE, "float32", "cpu", None, {})
     equation = tuner.dispatcher_of(fresh()).equation
-    return places.compilation(equation, special, tuner.traced(equation, special)).artifact()
+    return CpuBuilder(equation, special).compilation(tuner.traced(equation, special)).artifact()
 
 
 class Fake:

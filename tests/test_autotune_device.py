@@ -133,7 +133,7 @@ def test_another_architecture_cannot_be_measured(fake: Device, times: Times) -> 
 def test_the_workload_calls_kernels_on_the_device(fake: Device) -> None:
     dispatcher = tuner.dispatcher_of(fresh())
     special, _ = tuner.requested(dispatcher, SHAPE, "float16", "cuda:sm_90", None, {})
-    place = OnDevice(dispatcher, special, lambda: tuner.traced(dispatcher.equation, special))
+    place = OnDevice(dispatcher.equation, special, lambda: tuner.traced(dispatcher.equation, special))
     (first, *_) = place.candidates(1 << 20, any_bits=False)
     kernel = place.loaded(dispatcher.signature, first().job.artifact())
     workload = Workload(kernel, SHAPE, place.memory)
@@ -150,6 +150,6 @@ def test_a_record_of_something_else_is_not_used(fake: Device, schedule: dict[str
     heuristic = lnc.compile(fresh(), shape=SHAPE, target="cuda:sm_90").stages["schedule"]
     dispatcher = tuner.dispatcher_of(fresh())
     special, _ = tuner.requested(dispatcher, SHAPE, "float32", "cuda:sm_90", None, {})
-    place = OnDevice(dispatcher, special, lambda: tuner.traced(dispatcher.equation, special))
+    place = OnDevice(dispatcher.equation, special, lambda: tuner.traced(dispatcher.equation, special))
     assert tunings.keep(place.spec, {"schedule": schedule})
     assert lnc.compile(fresh(), shape=SHAPE, target="cuda:sm_90").stages["schedule"] == heuristic

@@ -43,6 +43,7 @@ LAYERS = (
     ("compiler", "device_compiler"),
     ("buffers", "kernel", "empty", "device_arrays", "device_ready"),
     ("device_runner", "device_reader", "device_quick", "device_kernel", "device_empty"),
+    ("specialization", "keys", "builders"),
     ("specialize", "norm", "requested", "fixed", "aot", "ahead", "norms", "channels", "functional"),
     ("autotune",),
     ("rnn",),

@@ -273,7 +273,7 @@ def test_damage_after_loading(several: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(host().name != "cpu:x86-64-v4", reason="lower levels are not chosen on others")
 def test_the_best_level_that_the_machine_has(rows_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for level in ("cpu:x86-64-v2", "cpu:x86-64-v3"):
-        monkeypatch.setattr("lncompile.specialize.host", lambda level=level: TARGETS[level])
+        monkeypatch.setattr("lncompile.builders.host", lambda level=level: TARGETS[level])
         assert lnc.load(rows_library).target == level
 
 

@@ -18,7 +18,8 @@ import pytest
 from helpers import arrays_for, compilation_of, run_emitted
 
 import lncompile as lnc
-from lncompile import cache, cache_tools, machine, specialize, tunings
+from lncompile import cache, cache_tools, keys, machine, tunings
+from lncompile.builders import CpuBuilder, traced
 from lncompile.errors import LncValueError
 from lncompile.norm import dispatcher_of
 from lncompile.requested import requested
@@ -232,9 +233,9 @@ def spec_and_start(norm: Any, shape: tuple[int, ...]) -> tuple[dict[str, object]
     """What a kernel's key has without the schedule, and the heuristic's schedule."""
     dispatcher = dispatcher_of(norm)
     special, _ = requested(dispatcher, shape, "float32", "cpu", None, {})
-    program = specialize.traced(dispatcher.equation, special)
-    spec = specialize.spec_of(dispatcher.equation, special, lambda: program)
-    return spec, specialize.compilation(dispatcher.equation, special, program).schedule
+    builder = CpuBuilder(dispatcher.equation, special)
+    program = traced(dispatcher.equation, special)
+    return builder.spec(lambda: program), builder.compilation(program).schedule
 
 
 def fresh() -> Any:
@@ -284,7 +285,7 @@ def test_a_record_that_is_stale_leaves_the_heuristic() -> None:
 def test_records_are_of_one_version_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     spec, start = spec_and_start(fresh(), (2, 80))
     tunings.keep(spec, {"schedule": replace(start, stream_from=1).to_json()})
-    monkeypatch.setattr(specialize, "versions", lambda: {"lncompile": "other"})
+    monkeypatch.setattr(keys, "versions", lambda: {"lncompile": "other"})
     assert schedule_of(fresh()) == start.show()
 
 

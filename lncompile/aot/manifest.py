@@ -13,7 +13,7 @@ from typing import Any
 from lncompile import __version__
 from lncompile.aot.target import kind_of
 from lncompile.digest import digest
-from lncompile.specialize import device_versions, versions
+from lncompile.keys import device_versions, versions
 
 FORMAT = 1
 NAME = "manifest.json"

@@ -11,8 +11,9 @@ from lncompile.aot.cuda.opener import opened as opened_for_cuda
 from lncompile.backends.cpu.target import TARGETS
 from lncompile.backends.cuda.target import TARGETS as CUDA_TARGETS
 from lncompile.backends.cuda.target import places as cuda_places
+from lncompile.builders import runs_here
 from lncompile.kernel import Signature
-from lncompile.specialize import abi, runs_here
+from lncompile.keys import abi
 
 if TYPE_CHECKING:
     from lncompile.device_kernel import AnyKernel

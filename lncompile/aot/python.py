@@ -10,7 +10,8 @@ from lncompile import interface as offered
 from lncompile.equation import Argument, Equation
 from lncompile.errors import LncTypeError
 from lncompile.interface import Interface
-from lncompile.specialize import Specialization, identities
+from lncompile.keys import identities
+from lncompile.specialization import Specialization
 
 if TYPE_CHECKING:
     from lncompile.aot.wanted import Wanted

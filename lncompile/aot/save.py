@@ -13,7 +13,8 @@ from lncompile.aot.wanted import Wanted
 from lncompile.backends.cuda.packed import encoded
 from lncompile.device_kernel import AnyKernel, DeviceKernel
 from lncompile.norm import Dispatcher
-from lncompile.specialize import Specialization, compiling
+from lncompile.specialization import Specialization
+from lncompile.specialize import compiling
 
 
 def save(

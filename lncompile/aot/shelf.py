@@ -13,7 +13,7 @@ from lncompile.aot.target import kind_of
 from lncompile.backends.cpu.target import host
 from lncompile.errors import LncValueError
 from lncompile.kernel import Signature
-from lncompile.specialize import Specialization
+from lncompile.specialization import Specialization
 
 if TYPE_CHECKING:
     from lncompile.device_kernel import AnyKernel

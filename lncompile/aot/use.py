@@ -12,7 +12,9 @@ from lncompile.backends.cuda.target import is_cuda
 from lncompile.equation import Equation
 from lncompile.errors import LncValueError
 from lncompile.kernel import Signature
-from lncompile.specialize import Specialization, identities, prebuilt
+from lncompile.keys import identities
+from lncompile.specialization import Specialization
+from lncompile.specialize import prebuilt
 
 if TYPE_CHECKING:
     from lncompile.device_kernel import AnyKernel

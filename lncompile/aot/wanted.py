@@ -14,7 +14,7 @@ from lncompile import axes as ax
 from lncompile.aot.target import kind_of
 from lncompile.errors import LncValueError
 from lncompile.norm import Dispatcher
-from lncompile.specialize import Specialization
+from lncompile.specialization import Specialization
 
 #: Words that C or C++ keep for themselves, also as macros of standard headers that programs include, and
 #: types that the library's own header uses.

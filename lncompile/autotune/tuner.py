@@ -15,11 +15,11 @@ from lncompile.autotune.record import Trial, Tuning, from_json
 from lncompile.autotune.search import Report, Search, Standing
 from lncompile.autotune.workers import compiled
 from lncompile.autotune.workload import Workload
+from lncompile.builders import traced
 from lncompile.dtypes import TABLE
 from lncompile.errors import CompilerBug, LncValueError
 from lncompile.norm import dispatcher_of
 from lncompile.requested import requested
-from lncompile.specialize import traced
 
 #: Verdicts that do not change when the search goes on after an interrupt.
 _FINAL = ("slower", "other bits", "failed", "spills")
@@ -46,7 +46,7 @@ class Tuner:
         if 0 in self.shape:
             raise LncValueError(f"shape: expected an array with elements to measure; got {self.shape}")
         equation, special = self.dispatcher.equation, self.special
-        self.place = place_of(self.dispatcher, special, memoized(lambda: traced(equation, special)))
+        self.place = place_of(equation, special, memoized(lambda: traced(equation, special)))
         self.candidates: list[Candidate] = []
         self.trials: list[Trial] = []
 

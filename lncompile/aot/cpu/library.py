@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from lncompile.aot.wanted import Wanted
 from lncompile.backends.cpu.levels import RANKS, Level
+from lncompile.builders import CpuBuilder, traced
 from lncompile.compiler import Compilation
 from lncompile.errors import LncValueError
 from lncompile.interface import Interface, Phase, to_json
-from lncompile.specialize import compilation, traced
 
 #: What the files for a kind of processor end in, beside those of the most common one.
 _SUFFIXES = {"x86_64": "", "aarch64": "_aarch64"}
@@ -72,7 +72,7 @@ def libraries(wanted: Wanted) -> list[Library]:
     program = traced(equation, wanted.special)
     groups: dict[tuple[str, str], list[Compilation]] = {}
     for target in sorted(wanted.targets, key=list(RANKS).index):
-        level = compilation(equation, wanted.at(target), program)
+        level = CpuBuilder(equation, wanted.at(target)).compilation(program)
         processor = level.target.triple.partition("-")[0]
         groups.setdefault((processor, _shared(level.lowered.interface)), []).append(level)
     found: list[Library] = []

@@ -8,10 +8,10 @@ from typing import Any
 
 from lncompile import interface
 from lncompile.backends.cpu.calls import PhaseRunner
+from lncompile.builders import LazyStages
 from lncompile.cache import Entry
 from lncompile.errors import LncValueError
 from lncompile.kernel import Kernel, Signature
-from lncompile.specialize import LazyStages
 
 
 def opened(

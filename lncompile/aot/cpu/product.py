@@ -18,7 +18,7 @@ from lncompile.aot.wanted import Wanted
 from lncompile.backends.cpu.target import BASELINES
 from lncompile.compiler import Compilation
 from lncompile.interrupts import interrupts_held
-from lncompile.specialize import abi
+from lncompile.keys import abi
 
 
 def planned(wanted: Wanted) -> list[CpuProduct]:

@@ -13,10 +13,10 @@ from lncompile.aot.part import Output, Part
 from lncompile.aot.python import python_record
 from lncompile.aot.wanted import Wanted
 from lncompile.backends.cuda.packed import decoded, encoded
+from lncompile.builders import CudaBuilder, traced
 from lncompile.device_compiler import CudaCompilation
 from lncompile.emit.cuda import launches
 from lncompile.emit.cuda.lower import Function
-from lncompile.specialize import device_compilation, traced
 
 
 def planned(wanted: Wanted) -> list[CudaProduct]:
@@ -24,7 +24,7 @@ def planned(wanted: Wanted) -> list[CudaProduct]:
     equation = wanted.dispatcher.equation
     program = traced(equation, wanted.special)
     return [
-        CudaProduct(wanted, device_compilation(equation, wanted.at(target), program))
+        CudaProduct(wanted, CudaBuilder(equation, wanted.at(target)).compilation(program))
         for target in wanted.targets
     ]
 
