@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from equations import ALL
 from helpers import equation, part, program_of, reductions
 
 import lncompile as lnc
 from lncompile.ir import Const, Program, Reduce, rewrite
+from lncompile.norm import dispatcher_of
 from lncompile.passes import Pair, run_passes
 from lncompile.passes.collapse import collapse
 from lncompile.passes.gradient import gradient
 from lncompile.passes.moments import moments
 from lncompile.passes.residuals import residuals
 from lncompile.passes.scalars import without_constant_operations
+from lncompile.passes.shared import shared_first
 from lncompile.passes.simplify import simplify
 from lncompile.printer import show
 from lncompile.verify import verify
@@ -50,6 +54,38 @@ def test_what_is_known_of_constants_alone_is_computed_however_large() -> None:
 
     program = rewrite(traced(function), lambda node: Const(0.0) if isinstance(node, Reduce) else None)
     assert values(without_constant_operations(program)) == ["y = inf * x + inf"]
+
+
+class TestSharedFirst:
+    """What rows share is one value, in float64 that comes from narrower arrays."""
+
+    @staticmethod
+    def combined(dtype: str, compute: str) -> str:
+        def function(x: Any, high: Any, low: Any, weight: Any, bias: Any) -> Any:
+            return (x - high - low) * bias * weight + (bias - x - low)
+
+        axes = dict.fromkeys(("high", "low", "weight", "bias"), "d")
+        program = program_of(equation("n [d]", **axes)(function), SIZES, dtype)
+        (line,) = values(shared_first(replace(verify(program), compute=compute), "n"))
+        return line
+
+    def test_chains_of_differences_and_of_products(self) -> None:
+        line = self.combined("float32", "float64")
+        assert line == "y = (x - (high + low)) * (bias * weight) + (bias - x - low)"
+
+    @pytest.mark.parametrize(("dtype", "compute"), [("float32", "float32"), ("float64", "float64")])
+    def test_not_where_the_sum_would_be_rounded(self, dtype: str, compute: str) -> None:
+        line = self.combined(dtype, compute)
+        assert line == "y = (x - high - low) * bias * weight + (bias - x - low)"
+
+    @pytest.mark.parametrize("value", [0.1, 1e6, -3e38])
+    def test_equal_rows_give_the_bias(self, value: float) -> None:
+        """No part of a mean that is left over is multiplied by 1/sqrt(eps)."""
+        x = np.full((3, 20, 24), value, np.float32)
+        bias = np.linspace(-1e-12, 1e-12, 24, dtype=np.float32)
+        norm = lnc.norm("n [s] c", weight="c", bias="c")(dispatcher_of(lnc.layer_norm).equation.function)
+        y = norm(x, np.full(24, 1e3, np.float32), bias)
+        assert np.array_equal(y, np.broadcast_to(bias, x.shape))
 
 
 class TestGradient:

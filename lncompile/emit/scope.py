@@ -160,8 +160,8 @@ class Scope:
             case Binary("sub", left, right) if left in self._fused:
                 return self._fma(left, _negative(text(right)), text)
             case Binary("sub", left, right) if right in self._fused:
-                assert isinstance(right, Binary)
-                return f"fma({_negative(text(right.left))}, {text(right.right)}, {text(left)})"
+                a, b = map(text, _factors(right))
+                return f"fma({_negative(a)}, {b}, {text(left)})"
         if isinstance(node, Cast):
             return f"{width.converted(f'as_{node.dtype}({text(node.operand)})', node.dtype)}"
         return operation(node, [text(operand) for operand in operands(node)])
@@ -213,8 +213,8 @@ class Scope:
         return [node for node in topological(roots) if node in reached]
 
     def _fma(self, product: Node, addend: str, text: Callable[[Node], str]) -> str:
-        assert isinstance(product, Binary)
-        return f"fma({text(product.left)}, {text(product.right)}, {addend})"
+        a, b = map(text, _factors(product))
+        return f"fma({a}, {b}, {addend})"
 
 
 def _chooses_numbers(node: Select, is_wide: Callable[[Node], bool]) -> bool:
@@ -251,8 +251,18 @@ def _negative(text: str) -> str:
     return text[1:] if text.startswith("-") else f"-{text}"
 
 
+def _factors(node: Node) -> tuple[Node, ...]:
+    """The two factors of a product or a square; other values have none."""
+    match node:
+        case Binary("mul", left, right):
+            return left, right
+        case Unary("square", value):
+            return value, value
+    return ()
+
+
 def _fusable(program: Program, is_vector: Callable[[Node], bool]) -> set[Node]:
-    """Products used once, by an addition or a sum over rows: they are computed by its multiply-add."""
+    """Products and squares used once, by an addition or a sum over rows: its multiply-add computes them."""
     uses = use_counts(program)
     outputs = {output.value for output in program.outputs}
     fused: set[Node] = set()
@@ -265,13 +275,7 @@ def _fusable(program: Program, is_vector: Callable[[Node], bool]) -> set[Node]:
             case _:
                 continue
         for product in candidates:
-            if (
-                isinstance(product, Binary)
-                and product.op == "mul"
-                and uses[product] == 1
-                and product not in outputs
-                and is_vector(product)
-            ):
+            if _factors(product) and uses[product] == 1 and product not in outputs and is_vector(product):
                 fused.add(product)
                 break
     return fused

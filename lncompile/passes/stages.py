@@ -31,6 +31,7 @@ from lncompile.ir import (
     with_operands,
 )
 from lncompile.passes.loops import Loops
+from lncompile.passes.shared import shared_first
 from lncompile.passes.stretches import unchunked
 from lncompile.passes.workspaces import Workspaces, as_it_was, as_number
 from lncompile.printer import names_of
@@ -196,7 +197,7 @@ def _in_groups(stage: Stage) -> Stage:
     reductions = [node for node in nodes if isinstance(node, Reduce)]
     if any(loops.vector in node.over or not node.over & set(inner) for node in reductions):
         return row_by_row
-    return replace(stage, block_axis=inner[0])
+    return replace(stage, program=shared_first(stage.program, inner[0]), block_axis=inner[0])
 
 
 def _frontier(

@@ -40,11 +40,9 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
             t3_lanes = f32x(0.0, 32)
             for i in range(start, min(start + 512, 1024), 32):
                 x_i = load(x_row, i, 32)
-                # t2 = square(x)
-                t2 = square(x_i)
-                t3_lanes = t3_lanes + t2
+                t3_lanes = fma(x_i, x_i, t3_lanes)
             t3_lanes_total += as_float64(t3_lanes)
-        # t3 = mean[d](t2)
+        # t3 = mean[d](square(x))
         t3 = total(t3_lanes_total) / 1024.0
         # t4 = t3 + 1e-05
         t4 = t3 + 1e-05
@@ -99,11 +97,9 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
                 t3_wide_lanes = f64x(0.0, 4)
                 for i in range(start, min(start + 64, 1024), 4):
                     x_wide = as_float64(load(x_row, i, 4))
-                    # t2 = square(x)
-                    t2_wide = square(x_wide)
-                    t3_wide_lanes = t3_wide_lanes + t2_wide
+                    t3_wide_lanes = fma(x_wide, x_wide, t3_wide_lanes)
                 t3_wide_lanes_total += as_float64(t3_wide_lanes)
-            # t3 = mean[d](t2)
+            # t3 = mean[d](square(x))
             t3 = total(t3_wide_lanes_total) / 1024.0
             # t4 = t3 + 1e-05
             t4 = t3 + 1e-05

@@ -38,10 +38,8 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
         for d in range(13):
             x_at = advance(x_tile, d * 16)
             x_i = load(x_at, 0, 16)
-            # t2 = square(x)
-            t2 = square(x_i)
-            t3_lanes = t3_lanes + t2
-        # t3 = mean[d](t2)
+            t3_lanes = fma(x_i, x_i, t3_lanes)
+        # t3 = mean[d](square(x))
         t3 = t3_lanes / 13.0
         # t4 = t3 + 1e-05
         t4 = t3 + 1e-05

@@ -52,14 +52,10 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows):
         x_i0 = load_once(x_row, i_0, 1)
         x_i1 = load_once(x_row, i_1, 1)
         t3_lanes = f32x(0.0, 1)
-        # t2 = square(x)
-        t2_i0 = square(x_i0)
-        t3_lanes = t3_lanes + total(t2_i0)
-        # t2 = square(x)
-        t2_i1 = square(x_i1)
-        t3_lanes = t3_lanes + keep(total(t2_i1), inside_1, 0.0)
+        t3_lanes = t3_lanes + total(square(x_i0))
+        t3_lanes = t3_lanes + keep(total(square(x_i1)), inside_1, 0.0)
         t3_lanes = warp_total(t3_lanes, 32)
-        # t3 = mean[d](t2)
+        # t3 = mean[d](square(x))
         t3 = t3_lanes / 33.0
         # t4 = t3 + 1e-05
         t4 = t3 + 1e-05
@@ -85,15 +81,11 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows):
         if not ordinary:
             t3_wide_lanes = f64x(0.0, 1)
             x_wide_i0 = as_float64(first(x_i0))
-            # t2 = square(x)
-            t2_wide_i0 = square(x_wide_i0)
-            t3_wide_lanes = t3_wide_lanes + total(t2_wide_i0)
+            t3_wide_lanes = t3_wide_lanes + total(square(x_wide_i0))
             x_wide_i1 = as_float64(first(x_i1))
-            # t2 = square(x)
-            t2_wide_i1 = square(x_wide_i1)
-            t3_wide_lanes = t3_wide_lanes + keep(total(t2_wide_i1), inside_1, 0.0)
+            t3_wide_lanes = t3_wide_lanes + keep(total(square(x_wide_i1)), inside_1, 0.0)
             t3_wide_lanes = warp_total(t3_wide_lanes, 32)
-            # t3 = mean[d](t2)
+            # t3 = mean[d](square(x))
             t3_wide = t3_wide_lanes / 33.0
             # t4 = t3 + 1e-05
             t4_wide = t3_wide + 1e-05

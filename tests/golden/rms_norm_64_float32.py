@@ -46,11 +46,9 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
             t3_lanes = f32x(0.0, 8)
             for i in range(0, 64, 8):
                 x_i = load(x_row, i, 8)
-                # t2 = square(x)
-                t2 = square(x_i)
-                t3_lanes = t3_lanes + t2
+                t3_lanes = fma(x_i, x_i, t3_lanes)
             store(t3_lanes_memory, (row - from_row) * 4, partial_total(t3_lanes, 4))
-        # t3 = mean[d](t2)
+        # t3 = mean[d](square(x))
         t3 = totals(t3_lanes_memory, 4, 4) / 64.0
         # t4 = t3 + 1e-05
         t4 = t3 + 1e-05
@@ -90,10 +88,8 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
                 t3_wide_lanes = f64x(0.0, 4)
                 for i in range(0, 64, 4):
                     x_wide = as_float64(load(x_row, i, 4))
-                    # t2 = square(x)
-                    t2_wide = square(x_wide)
-                    t3_wide_lanes = t3_wide_lanes + t2_wide
-                # t3 = mean[d](t2)
+                    t3_wide_lanes = fma(x_wide, x_wide, t3_wide_lanes)
+                # t3 = mean[d](square(x))
                 t3 = total(t3_wide_lanes) / 64.0
                 # t4 = t3 + 1e-05
                 t4 = t3 + 1e-05
