@@ -101,7 +101,8 @@ def _slice(at: int, first: Buffer) -> slice:
 def _shape(buffer: Buffer, first: Buffer) -> str:
     if buffer.role == "workspace":
         # A C expression of sizes, none of which is negative: its division is Python's floor division.
-        return str(buffer.dims[0]).replace("/", "//")
+        elements = str(buffer.dims[0]).replace("/", "//")
+        return f"{elements} + {memory.ALIGNMENT // TABLE[buffer.dtype].itemsize}"
     if buffer.dims == first.dims:
         return "s"
     return f"({''.join(_part(dim, first) + ', ' for dim in buffer.dims)})"

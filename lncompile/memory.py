@@ -43,7 +43,7 @@ _VARIABLE = "LNCOMPILE_POOL_BYTES"
 _DEFAULT_BYTES = 1 << 30
 _DEFAULT_PART = 8
 #: Vectors of 64 bytes never cross a cache line or a page. NumPy's own large arrays lie 16 bytes into one.
-_ALIGNMENT = 64
+ALIGNMENT = 64
 #: Blocks that are asked whether they are idle before a new one is made: 10 µs at most.
 _ASKED = 64
 
@@ -55,8 +55,8 @@ class _Block:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.memory = np.empty(capacity + _ALIGNMENT, np.uint8)
-        self.offset = -self.memory.__array_interface__["data"][0] % _ALIGNMENT
+        self.memory = np.empty(capacity + ALIGNMENT, np.uint8)
+        self.offset = -self.memory.__array_interface__["data"][0] % ALIGNMENT
 
 
 def _references(block: _Block) -> int:

@@ -61,7 +61,8 @@ def test_workspaces_are_as_large_as_their_expression(axes: Any, factor: int, exp
     workspace = Buffer("w", "workspace", "float64", ("(rows + 2) / 3 * 7",))
     made = phase(("n", "...", "h", 8), workspace, sizes=(Size("rows", axes, factor),))
     (w,) = allocator(made, with_role(made, "workspace"))(np.empty((5, 2, 3, 4, 8), np.float32))
-    assert w.shape == ((expected + 2) // 3 * 7,)
+    room = 64 // 8  # to begin on a boundary
+    assert w.shape == ((expected + 2) // 3 * 7 + room,)
 
 
 def test_a_none_keeps_its_place() -> None:

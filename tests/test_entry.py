@@ -262,6 +262,22 @@ def test_a_workspace_may_be_larger(load: Any) -> None:
     assert load(SUMS).entry(*(sums_arrays(9) | {"partial": np.zeros(97, np.float32)}).values()) is None
 
 
+@pytest.mark.parametrize(
+    ("offset", "more", "start"), [(0, 9, 0), (1, 15, 15), (1, 14, 0), (9, 16, 7), (9, 0, 0)]
+)
+def test_a_workspace_is_used_from_a_boundary_on_if_it_has_the_room(
+    library: ctypes.CDLL, offset: int, more: int, start: int
+) -> None:
+    floats = np.full(16 + 200, -1, np.float32)
+    begin = -(floats.ctypes.data // 4) % 16 + offset
+    workspace = floats[begin : begin + 96 + more]
+    a = sums_arrays(12) | {"partial": workspace}
+    assert PhaseRunner(library, SUMS).entry(*a.values()) is None
+    np.testing.assert_array_equal(workspace[start : start + 96], (a["dy"] * a["x"]).reshape(-1))
+    assert (workspace[:start] == -1).all()
+    assert (workspace[start + 96 :] == -1).all()
+
+
 def test_an_optional_workspace_is_checked_when_given(load: Any) -> None:
     a = scales_arrays(3, n=2)
     refused(load(SCALES), a | {"room": np.zeros(5, np.float32)})

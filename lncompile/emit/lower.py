@@ -135,7 +135,9 @@ def function_text(name: str, arrays: dict[str, str], numbers: tuple[str, ...], l
 def module_text(request: Request, bodies: list[str], language: str, words: Sequence[str]) -> str:
     """The module of these functions, which imports the ``words`` that they use from ``language``."""
     text = "\n\n\n".join(bodies)
-    used = sorted(set(re.findall(rf"\b({'|'.join(words)})\(", text)))
+    # Comments name operations that have become parts of others.
+    code = re.sub(r"(?m)^ *#.*$", "", text)
+    used = sorted(set(re.findall(rf"\b({'|'.join(words)})\(", code)))
     header = "\n".join(request.header)
     constants = [
         f'{name} = float("{value}")'

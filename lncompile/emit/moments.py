@@ -9,6 +9,8 @@ pair of numbers, and turns the mean square about the pivot into a variance (Chan
 
 The pivot is near the mean, so that little cancels, and equal to every element of a constant row, so that its
 variance is exactly zero. Where it turns out to be far off, the row is computed again about its true mean.
+That of a fifth of the row's elements and more is never far off: the mean of m of n numbers is within
+sqrt((n - m) / m) deviations of that of all.
 """
 
 from __future__ import annotations
@@ -42,9 +44,18 @@ def grouped(reductions: list[Reduce]) -> list[Moments]:
     return list(groups.values())
 
 
+def _pivot_elements(row: Row) -> int:
+    """How many of a row's first elements the pivot is the mean of; in the careful path, all."""
+    across = row.nest.loops.across
+    if row.careful or (across and len(row.nest.steps) != 1):
+        return row.count
+    return min(row.pivot_lanes, row.count) if across else row.pivot_lanes
+
+
 def pivot(row: Row, moments: Moments) -> list[str]:
     """The pivot: the mean of the first elements; in the careful path, of all."""
     base, name = moments.base(row), row.scope.names[moments.value]
+    elements = _pivot_elements(row)
     start = Width(row.width.dtype, row.pivot_lanes, row.width.suffix)
     value = row.scope.vector_operand(moments.value, start)
     across = row.nest.loops.across
@@ -52,10 +63,9 @@ def pivot(row: Row, moments: Moments) -> list[str]:
         start, value = row.width, row.scope.vector_operand(moments.value, row.width)
     steps = [f"{row.nest.index(step)} = 0" for step in row.nest.steps]
     rounded = f"as_{row.width.dtype}"
-    few = not across or (len(steps) == 1 and row.count > row.pivot_lanes)
-    few = few and not row.careful
+    few = not row.careful and (not across or elements < row.count)
     lines = [
-        f"# moments of {name} about {f'the mean of its first {row.pivot_lanes}' if few else 'its mean'}",
+        f"# moments of {name} about {f'the mean of its first {elements}' if few else 'its mean'}",
         *steps,
         *row.step_start([moments.value]),
         *([] if across else ["i = 0"]),
@@ -63,14 +73,14 @@ def pivot(row: Row, moments: Moments) -> list[str]:
         f"{base}_first = {value}" if across else f"{base}_first = {rounded}(first({value}))",
     ]
     if few and not across:
-        mean_offset = f"total({value} - {base}_first) / {float(row.pivot_lanes)!r}"
+        mean_offset = f"total({value} - {base}_first) / {float(elements)!r}"
         return [*lines, f"{base}_pivot = {rounded}({base}_first + {mean_offset})"]
     offsets, roots = f"{base}_offsets", [moments.value]
     if few:
         body = [*row.step_start(roots), *_summed_offsets(row, moments, row.rest)]
         lines.append(f"{offsets} = {row.width.filled('0.0')}")
-        lines += looped(body, [(row.nest.index(row.nest.steps[0]), str(row.pivot_lanes))])
-        return [*lines, f"{base}_pivot = {base}_first + {offsets} * {1 / row.pivot_lanes!r}"]
+        lines += looped(body, [(row.nest.index(row.nest.steps[0]), str(elements))])
+        return [*lines, f"{base}_pivot = {base}_first + {offsets} * {1 / elements!r}"]
     lines += row.summing_loop(roots, [offsets], lambda left: _summed_offsets(row, moments, left))
     if across and not row.careful and not row.in_blocks:
         # Near the mean is near enough, and float32 has twice the lanes.
@@ -92,8 +102,20 @@ def sums(row: Row, moments: Moments) -> list[str]:
 
 
 def _needs_squares(row: Row, moments: Moments) -> bool:
-    # The first path needs them to tell whether its pivot was a good one.
-    return "variance" in moments.parts or not row.careful
+    return "variance" in moments.parts or bool(_checks(row, moments))
+
+
+def _checks(row: Row, moments: Moments) -> list[str]:
+    """Under which conditions the moments can be trusted."""
+    if row.careful:
+        return []
+    base, checks = moments.base(row), []
+    if row.count > 5 * _pivot_elements(row):
+        # A pivot two deviations off costs the variance two bits; one farther off costs more.
+        checks.append(f"{base}_shift * {base}_shift <= 4.0 * {base}_spread")
+    if row.width.dtype == "float32":
+        checks.append(f"is_finite({base}_spread)")
+    return checks
 
 
 def _summed_offsets(row: Row, moments: Moments, left: Left) -> list[str]:
@@ -120,13 +142,8 @@ def results(row: Row, moments: Moments) -> list[str]:
     if _needs_squares(row, moments):
         mean_square = f"{row.total(f'{base}_squares', moments.value)} / {count}"
         lines.append(f"{base}_spread = {mean_square} - {base}_shift * {base}_shift")
-    if not row.careful:
-        # A pivot two deviations off costs the variance two bits; one farther off costs more.
-        checks = [f"{base}_shift * {base}_shift <= 4.0 * {base}_spread"]
-        if row.width.dtype == "float32":
-            checks.append(f"is_finite({base}_spread)")
-        is_wide = row.scope.is_wide(moments.value)
-        row.conditions.extend(Condition(check, is_wide) for check in checks)
+    is_wide = row.scope.is_wide(moments.value)
+    row.conditions.extend(Condition(check, is_wide) for check in _checks(row, moments))
     centre = row.as_row_sized(f"{base}_pivot")
     mean = f"{centre} + {base}_shift"
     rounded = mean if row.scope.program.compute == "float64" else f"as_float64(as_float32({mean}))"

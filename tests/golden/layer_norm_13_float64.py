@@ -5,10 +5,8 @@ target cpu:x86-64-v3
 
 from lncompile.emit.standins import (
     advance,
-    as_float64,
     columns,
     columns_for,
-    everywhere,
     f64x,
     fma,
     is_given,
@@ -24,7 +22,6 @@ from lncompile.emit.standins import (
     store_partial,
     store_rows,
     total,
-    where,
     write,
 )
 
@@ -69,93 +66,22 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
         t4 = var + 1e-05
         # rstd_value = rsqrt(t4)
         rstd_value = rsqrt(t4)
-        ordinary = (x_shift * x_shift <= 4.0 * x_spread)
-        if everywhere(ordinary):
-            for d in range(13):
-                x_at = advance(x_tile, d * 16)
-                y_at = advance(y_tile, d * 16)
-                weight_i = read(weight, d)
-                bias_i = read(bias, d)
-                x_i = load(x_at, 0, 16)
-                # t1 = x - mu_high_value
-                t1 = x_i - mu_high_value
-                # t2 = t1 - mu_low_value
-                t2 = t1 - mu_low_value
-                # t3 = t2 * weight
-                t3 = t2 * weight_i
-                # y_i = t3 * rstd_value + bias
-                y_i = fma(t3, rstd_value, bias_i)
-                store(y_at, 0, y_i)
-            store_rows(y, i * 13, count, 13, 16, y_tile)
-        else:
-            mu_high_value_first = mu_high_value
-            mu_low_value_first = mu_low_value
-            var_first = var
-            t4_first = t4
-            rstd_value_first = rstd_value
-            # moments of x about its mean
-            d = 0
+        for d in range(13):
             x_at = advance(x_tile, d * 16)
-            x_wide = load(x_at, 0, 16)
-            x_wide_first = x_wide
-            x_wide_offsets = f64x(0.0, 16)
-            for d in range(13):
-                x_at = advance(x_tile, d * 16)
-                x_wide = load(x_at, 0, 16)
-                x_wide_offsets += x_wide - x_wide_first
-            x_wide_pivot = x_wide_first + x_wide_offsets / 13.0
-            x_wide_sums = f64x(0.0, 16)
-            x_wide_squares = f64x(0.0, 16)
-            for d in range(13):
-                x_at = advance(x_tile, d * 16)
-                x_wide = load(x_at, 0, 16)
-                x_wide_offset = x_wide - x_wide_pivot
-                x_wide_sums += x_wide_offset
-                x_wide_squares = fma(x_wide_offset, x_wide_offset, x_wide_squares)
-            x_wide_shift = x_wide_sums / 13.0
-            x_wide_spread = x_wide_squares / 13.0 - x_wide_shift * x_wide_shift
-            # mu_high_value = mean_high[d](x)
-            mu_high_value = x_wide_pivot + x_wide_shift
-            # mu_low_value = mean_low[d](x)
-            mu_low_value = x_wide_pivot - mu_high_value + x_wide_shift
-            # var = variance[d](x)
-            var = maximum(x_wide_spread, 0.0)
-            # t4 = var + 1e-05
-            t4 = var + 1e-05
-            # rstd_value = rsqrt(t4)
-            rstd_value = rsqrt(t4)
-            mu_high_value = where(ordinary, mu_high_value_first, mu_high_value)
-            mu_low_value = where(ordinary, mu_low_value_first, mu_low_value)
-            var = where(ordinary, var_first, var)
-            t4 = where(ordinary, t4_first, t4)
-            rstd_value = where(ordinary, rstd_value_first, rstd_value)
-            for d in range(13):
-                x_at = advance(x_tile, d * 16)
-                y_at = advance(y_tile, d * 16)
-                weight_i = read(weight, d)
-                bias_i = read(bias, d)
-                weight_wide = read(weight, d)
-                bias_wide = read(bias, d)
-                x_i = load(x_at, 0, 16)
-                # t1 = x - mu_high_value
-                t1 = x_i - mu_high_value
-                # t2 = t1 - mu_low_value
-                t2 = t1 - mu_low_value
-                # t3 = t2 * weight
-                t3 = t2 * weight_i
-                # y_i = t3 * rstd_value + bias
-                y_i = fma(t3, rstd_value, bias_i)
-                x_wide = load(x_at, 0, 16)
-                # t1 = x - mu_high_value
-                t1_wide = x_wide - mu_high_value
-                # t2 = t1 - mu_low_value
-                t2_wide = t1_wide - mu_low_value
-                # t3 = t2 * weight
-                t3_wide = t2_wide * weight_wide
-                # y_i = t3 * rstd_value + bias
-                y_wide = fma(t3_wide, rstd_value, bias_wide)
-                store(y_at, 0, where(ordinary, as_float64(y_i), y_wide))
-            store_rows(y, i * 13, count, 13, 16, y_tile)
+            y_at = advance(y_tile, d * 16)
+            weight_i = read(weight, d)
+            bias_i = read(bias, d)
+            x_i = load(x_at, 0, 16)
+            # t1 = x - mu_high_value
+            t1 = x_i - mu_high_value
+            # t2 = t1 - mu_low_value
+            t2 = t1 - mu_low_value
+            # t3 = t2 * weight
+            t3 = t2 * weight_i
+            # y_i = t3 * rstd_value + bias
+            y_i = fma(t3, rstd_value, bias_i)
+            store(y_at, 0, y_i)
+        store_rows(y, i * 13, count, 13, 16, y_tile)
         if is_given(mu_high):
             store_partial(mu_high, i, count, mu_high_value)
         if is_given(mu_low):

@@ -26,6 +26,7 @@ from lncompile.backends.cpu.runtime import DTYPE_NUMBERS, Slot
 from lncompile.dtypes import TABLE
 from lncompile.errors import CompilerBug
 from lncompile.interface import WRITTEN, Buffer, Call, Phase
+from lncompile.memory import ALIGNMENT
 
 _BOOL, _BYTE, _INT32, _INT64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _POINTER = ir.PointerType()
@@ -238,10 +239,24 @@ class _Entry:
             dims = self._field(argument.object, runtime.ARRAY_DIMS, _POINTER)
             elements = self.build.load(dims, typ=_INT64)
             self._require(self.build.icmp_signed(">=", elements, needed))
-            argument.bytes = self.build.mul(elements, itemsize)
+            argument.bytes = self.build.mul(needed, itemsize)
+            room = self.build.mul(self.build.sub(elements, needed), itemsize)
+            argument.data = self._aligned(argument.data, room)
         else:
             dims = [_int(name) if isinstance(name, int) else self.axes[name] for name in buffer.dims]
             argument.bytes = self._product([itemsize, *dims])
+
+    def _aligned(self, data: Any, room: Any) -> Any:
+        """The next boundary of a cache line where it is no farther than ``room`` bytes, else ``data`` itself.
+
+        A vector across one is loaded and stored as two. Layer norm backward in the caches of an EPYC (Zen 4),
+        ns an element in six processes each before and after: 64x960 0.28 to 0.31 and 0.26 to 0.28, 128x1000
+        0.29 to 0.40 and 0.275 to 0.29.
+        """
+        start = self.build.ptrtoint(data, _INT64)
+        boundary = self.build.and_(self.build.add(start, _int(ALIGNMENT - 1)), _int(-ALIGNMENT))
+        fits = self.build.icmp_signed("<=", self.build.sub(boundary, start), room)
+        return self.build.select(fits, self.build.inttoptr(boundary, _POINTER), data)
 
     def _check_overlaps(self, arguments: list[_Argument]) -> None:
         ranges = []
