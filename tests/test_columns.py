@@ -77,6 +77,18 @@ def test_stages_over_all_images_run_one_after_another() -> None:
         assert [call.parts for call in phase.calls] == [""] * len(phase.calls)
 
 
+@pytest.mark.parametrize(("norm", "sizes"), [(INSTANCES, {}), (GROUPS, {"g": 8}), (BATCHES, {})])
+def test_a_backward_adds_up_dy_and_its_product_with_x_once_each(norm: Any, sizes: dict[str, int]) -> None:
+    """What else sums are multiplied by is the same for all of an image, or of a channel."""
+    _, phase = phases_of(norm, (3, 20, 20, 32), **sizes)
+    workspaces = {buffer.name for buffer in phase.buffers if buffer.role == "workspace"}
+    dy = next(buffer.name for buffer in phase.buffers if buffer.role == "cotangent")
+    at = next(at for at, call in enumerate(phase.calls) if dy in call.buffers)
+    before = {name for call in phase.calls[:at] for name in call.buffers}
+    assert "x" in phase.calls[at].buffers
+    assert len(workspaces & set(phase.calls[at].buffers) - before) == 2
+
+
 def test_every_workspace_is_made_before_it_is_read() -> None:
     for norm, sizes in ((INSTANCES, {}), (GROUPS, {"g": 8}), (BATCHES, {})):
         for phase in phases_of(norm, (3, 20, 20, 32), **sizes):

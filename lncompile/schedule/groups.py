@@ -3,11 +3,19 @@
 sum[h w c](x)    -->    stage 1, lanes of g c: x_sum [n g c] = sum[h w](x)
                         stage 2, one a row:    mean [n g c] = sum[c](x_sum) / N, repeated along c
                         stage 3, lanes of g c: (x - mean) * rstd
+
+What does not vary over h w leaves these sums, and sums over samples go the same way, so that in a backward
+stage 1 has two of them, whose weights are a matter of stage 2:
+
+sum[h w c](dy * (x - mean) * weight)       -->    sum[c](weight * s)        s = sum[h w](dy * (x - mean))
+sum[n h w](dy * (x - mean) * rstd)                sum[n](rstd * s)
 """
 
 from __future__ import annotations
 
-from lncompile.ir import Const, Node, Program, Reduce, depending_on, operands, rewrite
+from functools import reduce
+
+from lncompile.ir import Binary, Const, Node, Program, Reduce, depending_on, operands, rewrite
 from lncompile.passes.offsets import offsets
 from lncompile.passes.stages import ready
 
@@ -39,13 +47,38 @@ def channels_first(program: Program, outer: str, inner: str) -> Program:
     first = ready(program)
     program = offsets(program, lambda node: both(node) and node.operand in {n.operand for n in first})
 
+    others = {node.over - {inner} for node in program.nodes if isinstance(node, Reduce) and both(node)}
+
     def rule(node: Node) -> Node | None:
         match node:
-            case Reduce("sum" | "max" as op, value, over) if both(node):
-                return Reduce(op, Reduce(op, value, over - {inner}), frozenset({inner}))
+            case Reduce("sum" | "max" as op, value, over) if outer not in over:
+                for of_channel in sorted(others, key=sorted):
+                    if of_channel < over:
+                        return Reduce(op, _without_factors(Reduce(op, value, of_channel)), over - of_channel)
         return None
 
     return rewrite(program, rule)
+
+
+def _without_factors(node: Reduce) -> Node:
+    """sum(a * (b * k)) = k * sum(a * b) where k does not vary over the reduced axes."""
+    factors = _factors(node.operand) if node.op == "sum" else []
+    outside = [factor for factor in factors if not factor.axes & node.over]
+    inside = [factor for factor in factors if factor.axes & node.over]
+    if not (outside and inside):
+        return node
+    return reduce(_times, [Reduce(node.op, reduce(_times, inside), node.over), *outside])
+
+
+def _factors(node: Node) -> list[Node]:
+    match node:
+        case Binary("mul", left, right):
+            return [*_factors(left), *_factors(right)]
+    return [node]
+
+
+def _times(left: Node, right: Node) -> Node:
+    return Binary("mul", left, right)
 
 
 def for_each_channel(program: Program, outer: str, inner: str) -> dict[Node, tuple[str, ...]]:
