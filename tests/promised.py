@@ -161,9 +161,11 @@ _groups = {"weight": "(g c)", "bias": "(g c)"}
 #: Batch axes outside, feature axes inside.
 _ROWS = (
     Entry("layer_norm", lnc.layer_norm, {"...": (7,), "d": 133}, LAYER),
+    Entry("layer_norm of long rows", lnc.layer_norm, {"...": (7,), "d": 301}, LAYER),
     Entry("layer_norm of short rows", lnc.layer_norm, {"...": (7,), "d": 33}, LAYER),
     Entry("layer_norm of three", lnc.layer_norm, {"...": (2, 3, 2), "d": 64}, LAYER),
     Entry("rms_norm", lnc.rms_norm, {"...": (7,), "d": 133}, RMS),
+    Entry("rms_norm of long rows", lnc.rms_norm, {"...": (7,), "d": 1100}, RMS),
     Entry("rms_norm of short rows", lnc.rms_norm, {"...": (7,), "d": 33}, RMS),
     Entry("layer_norm of two", lnc.layer_norm.over("n [h w]"), {"n": 7, "h": 5, "w": 8}, LAYER),
     Entry("heads", lnc.rms_norm.over("n (h [d])"), {"n": 7, "h": 4, "d": 9}, RMS),
@@ -208,6 +210,12 @@ _OTHERS = (
         "instance_norm",
         lnc.norm("n c [...]", **_channels)(_normalize),
         {"n": 7, "c": 5, "...": (4, 5)},
+        LAYER,
+    ),
+    Entry(
+        "instance_norm of large images",
+        lnc.norm("n c [...]", **_channels)(_normalize),
+        {"n": 7, "c": 2, "...": (16, 17)},
         LAYER,
     ),
     Entry(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from lncompile.emit.context import Context
-from lncompile.emit.loops import Left, Row, over_features, prefetched
+from lncompile.emit.loops import Ahead, Left, Row, over_features, prefetched
 from lncompile.emit.nest import as_python, product
 from lncompile.emit.outputs import if_given
 from lncompile.emit.streaming import Streaming
 from lncompile.emit.sums import Sums, neutral
 from lncompile.emit.templates import fill
-from lncompile.ir import Input, Output
+from lncompile.ir import Input, Node, Output
+from lncompile.passes.stages import takes_long
+
+#: Of a loop that holds inputs until results are stored; each value more may need registers of its own.
+_MOST_VALUES = 20
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Elements:
         start = row.step_start(roots, [out for out in outputs if self.context.is_streak(out)])
         if self.context.loops.across or self.context.loops.vector is None:
             left = row.rest if self.context.loops.across else None
-            body = [*self._element_step(row, left, stream=False), *self.sums.step_totals(row, left)]
+            body = [*self._fetched_step(row, left, stream=False), *self.sums.step_totals(row, left)]
             return [*row.over_steps(start, body), *self._tiles_written()]
         start += [
             f"{self.sums.lanes(out, row)} = {row.width.filled(neutral(out))}"
@@ -41,10 +46,48 @@ class Elements:
         ]
 
         def step(left: Left) -> list[str]:
-            return self._element_step(row, left, stream=stream and left is None)
+            return self._fetched_step(row, left, stream=stream and left is None)
 
-        body = over_features(row.length, row.width.lanes, step)
+        body = over_features(row.length, row.width.lanes, step, self._ahead(row, stream=stream))
         return row.over_steps(start, [*body, *self.sums.step_totals(row, None)])
+
+    def _ahead(self, row: Row, *, stream: bool) -> Ahead | None:
+        """Steps as wide as their inputs can be held, which are loaded before any result is stored.
+
+        A load whose address ends in the same 12 bits as that of a store before it waits for that on CPUs of
+        Intel's. Where y lies 64 bytes behind x, up to whole pages, every vector waited for the one before.
+        Layer norm, forward and backward, 128x1024 in the caches of a Xeon, y 64, 128, 256, 512 and 2048 bytes
+        behind, in ns an element: with two registers of x at a time 0.50, 0.50, 0.31, 0.21 and 0.18, with
+        eight 0.22, 0.22, 0.24, 0.27 and 0.18; 0.46, 0.49, 0.38, 0.37 and 0.38, with eight always 0.34.
+        """
+        if row.careful or self.context.step_sums:
+            return None
+        values = [self.context.contribution(out) for out in self.context.element_outputs]
+        vectors = row.vectors_for(values)
+        first = self.loaded_first(row)
+        if not first or len(vectors) > _MOST_VALUES or any(map(takes_long, vectors)):
+            return None
+        lanes = self.context.schedule.held_lanes // max(2, 1 << (len(first) - 1).bit_length())
+        if isinstance(row.length, int):
+            lanes = min(lanes, 1 << row.length.bit_length() - 1)
+        if lanes <= row.width.lanes:
+            return None
+        wide = replace(row, width=replace(row.width, lanes=lanes))
+
+        def step(left: Left) -> list[str]:
+            return self._fetched_step(wide, left, stream=stream, first=first)
+
+        return Ahead(lanes, step)
+
+    def loaded_first(self, row: Row) -> list[Node]:
+        """The inputs that no two rows have in common; what they have lies in the first cache."""
+        values = [self.context.contribution(out) for out in self.context.element_outputs]
+        domain = set(self.context.loops.domain)
+        return [
+            node
+            for node in row.vectors_for(values)
+            if isinstance(node, Input) and set(node.dims) == domain and not node.at_start
+        ]
 
     def _tiles_written(self) -> list[str]:
         lines = []
@@ -69,13 +112,16 @@ class Elements:
     def _from_first_boundary(self, row: Row) -> list[str]:
         """The loop past the caches: up to the first boundary, whole vectors, and what they leave."""
         holes = {
-            "head": self._element_step(row, "start", stream=False),
-            "whole": self._element_step(row, None, stream=True),
-            "partial": self._element_step(row, "left", stream=False),
+            "head": self._fetched_step(row, "start", stream=False),
+            "whole": self._fetched_step(row, None, stream=True),
+            "partial": self._fetched_step(row, "left", stream=False),
         }
+        ahead = self._ahead(row, stream=True)
+        holes["ahead"] = ahead.fill("start", row.length) if ahead else []
         names = {
             "TARGET": self.context.nest.step_pointer(self.streaming.outputs[0]),
             "FEATURES": row.length,
+            "BEGIN": "middle" if ahead else "start",
             "LANES": row.width.lanes,
             "BYTES": self.context.schedule.stream_bytes,
         }
@@ -83,15 +129,24 @@ class Elements:
         roots = [self.context.contribution(out) for out in self.context.element_outputs]
         return row.over_steps(row.step_start(roots, self.context.element_outputs), body)
 
-    def _element_step(self, row: Row, left: Left, stream: bool) -> list[str]:
+    def _fetched_step(self, row: Row, left: Left, *, stream: bool, first: Collection[Node] = ()) -> list[str]:
+        """One vector of every result, after lines that bring what comes soon into a cache."""
         values = [self.context.contribution(out) for out in self.context.element_outputs]
-        lines: list[str] = []
         read = [node for node in row.scope.vectors_for(values) if isinstance(node, Input)]
+        lines: list[str] = []
         if stream or (self.context.nest.steps and left is None):
             lines += self.streaming.coming_row(row, read, stream=stream)
         if self.context.loops.across:
             lines += self.streaming.coming_columns(row, read)
-        lines += row.vectors(values, row.width, left)
+        return [*lines, *self.step(row, left, stream=stream, first=first)]
+
+    def step(self, row: Row, left: Left, *, stream: bool, first: Collection[Node] = ()) -> list[str]:
+        """One vector of every result; those of ``first`` are loaded before anything is stored."""
+        values = [self.context.contribution(out) for out in self.context.element_outputs]
+        lines: list[str] = []
+        if first:
+            lines += [*row.vectors(values, row.width, left, lambda node: node in first), "signal_fence()"]
+        lines += row.vectors(values, row.width, left, lambda node: node not in first)
         for out in self.context.element_outputs:
             if out in self.context.step_sums:
                 if not self.context.loops.across:
@@ -113,9 +168,11 @@ class Elements:
                 "head": self._group_step(row, "start", stream=False),
                 "whole": self._group_step(row, None, stream=True),
                 "partial": self._group_step(row, "left", stream=False),
+                "ahead": [],
             }
             names = {
                 "FEATURES": row.length,
+                "BEGIN": "start",
                 "LANES": row.width.lanes,
                 "BYTES": self.context.schedule.stream_bytes,
             }

@@ -383,19 +383,40 @@ def looped(body: list[str], loops: Sequence[tuple[str, str]]) -> list[str]:
     return body
 
 
-def over_features(length: Length, lanes: int, step: Callable[[Left], list[str]]) -> list[str]:
-    """``step(left)`` for all elements: ``left`` is None for whole vectors, else what the last one holds."""
+class Ahead(NamedTuple):
+    """Steps of so many lanes, which come before narrower ones."""
+
+    lanes: int
+    step: Callable[[Left], list[str]]
+
+    def fill(self, begin: int | str, length: Length) -> list[str]:
+        """The loop over as many as there are, whose end is ``middle``."""
+        holes = {"whole": self.step(None)}
+        return fill("cpu/features.py", "features_ahead", holes, BEGIN=begin, LENGTH=length, LANES=self.lanes)
+
+
+def over_features(
+    length: Length, lanes: int, step: Callable[[Left], list[str]], ahead: Ahead | None = None
+) -> list[str]:
+    """``step(left)`` for all elements: ``left`` is None for whole vectors, else what the last one holds.
+
+    Of the steps ``ahead``, as many as there are come first.
+    """
     if isinstance(length, str):
+        lines, begin = (ahead.fill(0, length), "middle") if ahead else ([], "0")
         holes = {"whole": step(None), "partial": step("left")}
-        return fill("cpu/features.py", "features_unknown", holes, LENGTH=length, LANES=lanes)
-    left = length % lanes
-    full = length - left
-    if not left:
-        return fill("cpu/features.py", "features_whole", {"whole": step(None)}, FULL=full, LANES=lanes)
-    if not full:
-        return fill("cpu/features.py", "features_partial", {"partial": step(left)})
-    holes = {"whole": step(None), "partial": step(left)}
-    return fill("cpu/features.py", "features", holes, FULL=full, LANES=lanes)
+        names = {"BEGIN": begin, "LENGTH": length, "LANES": lanes}
+        return [*lines, *fill("cpu/features.py", "features_unknown", holes, **names)]
+    lines, done = [], 0
+    for width, whole in [*([ahead] if ahead else []), Ahead(lanes, step)]:
+        end = length - (length - done) % width
+        if end > done:
+            holes = {"whole": whole(None)}
+            lines += fill("cpu/features.py", "features_whole", holes, BEGIN=done, END=end, LANES=width)
+        done = end
+    if done < length:
+        lines += fill("cpu/features.py", "features_partial", {"partial": step(length - done)}, BEGIN=done)
+    return lines
 
 
 def loaded(pointer: str, stride: str, width: Width, left: Left, dtype: str) -> str:

@@ -30,6 +30,11 @@ RESERVED = frozenset(
             "sums",
             "from_row",
             "to_row",
+            "middle",
+            "chunk",
+            "unit_next",
+            "row_next",
+            "last_row",
         ),
         *("min", "range", "float", "INFINITY", "NAN"),
     )
@@ -58,6 +63,12 @@ SUFFIXES = (
         f"{suffix}_memory"
         for suffix in ("_f32", "_value", "_value_f32", "_pivot", "_lanes", "_sums", "_squares")
     ),
+    *(
+        f"{value}_next{suffix}"
+        for value in ("", "_value", "_start")
+        for suffix in ("", "_i", "_f32", "_lanes", "_lanes_total", "_first", "_pivot", "_offset")
+    ),
+    *("_next_sums", "_next_squares", "_next_sums_total", "_next_squares_total"),
 )
 
 

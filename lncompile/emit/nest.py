@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from lncompile.emit.names import RESERVED
 from lncompile.ir import Axes, Axis, Input, Output, Part, Program, Reduce
@@ -79,7 +79,7 @@ def stretches(size: str, per: str) -> str:
 
 
 #: What variables of an axis end in, and the names of axes that are others' with this behind.
-_ENDS = ("_size", "_length", "_block", "_blocks", "_rows", "_per", "_")
+_ENDS = ("_size", "_length", "_block", "_blocks", "_rows", "_per", "_next", "_")
 
 
 def identifier(name: str) -> str:
@@ -147,7 +147,7 @@ class Nest:
     def words(self) -> set[str]:
         """The variables for indices, sizes and lengths."""
         indices = {self.index(name) for name in self.loops.domain} | {index for index, _ in self.counts}
-        indices |= {self._block_length} if self.stage.block_axis else set()
+        indices |= {self.block_length} if self.stage.block_axis else set()
         indices |= {f"{self.index(name)}_rows" for name in self._counted}
         return indices | {self.length(name) for name in self.loops.inside} | set(self.names.sizes)
 
@@ -215,6 +215,8 @@ class Nest:
 
     # Units of work
 
+    unit_index: ClassVar[str] = "unit"
+
     @property
     def counts(self) -> list[tuple[str, str]]:
         """Index variable and number of positions of each axis of units, outer to inner, as C expressions."""
@@ -252,7 +254,7 @@ class Nest:
         return self.names.stretch(block, self.loops.block, self.loops.most_block)
 
     @property
-    def _block_length(self) -> str:
+    def block_length(self) -> str:
         """The number of rows of a block: a number or a variable."""
         return self._block_rows if self._block_rows.isdigit() else f"{self.block_index}_rows"
 
@@ -260,7 +262,7 @@ class Nest:
         """Lines that give the numbers of blocks, and of rows of one, that a call tells."""
         lines = []
         if self.stage.block_axis and not self._block_rows.isdigit():
-            lines.append(f"{self._block_length} = {as_python(self._block_rows)}")
+            lines.append(f"{self.block_length} = {as_python(self._block_rows)}")
         for name, (size, length) in self._counted.items():
             variable = f"{self.index(name)}_rows"
             lines.append(f"{variable} = {as_python(length)}")
@@ -270,9 +272,9 @@ class Nest:
     @property
     def rows_of_block(self) -> tuple[str, str]:
         """The first of the rows of a block, and where they end."""
-        first = f"{self.block_index} * {self._block_length}"
+        first = f"{self.block_index} * {self.block_length}"
         rows = as_python(self.size(self.stage.block_axis or ""))
-        return first, f"min({first} + {self._block_length}, {rows})"
+        return first, f"min({first} + {self.block_length}, {rows})"
 
     @property
     def rows_in_common(self) -> tuple[str, str]:
@@ -300,16 +302,17 @@ class Nest:
     def indices(self) -> tuple[str, list[str]]:
         """The variable that counts units, and lines that give the indices of one."""
         counts = [(index, as_python(size)) for index, size in self.counts]
+        unit = self.unit_index
         if not counts:
-            return "unit", []
+            return unit, []
         if len(counts) == 1:
             return counts[0][0], []
         lines = []
         for at, (index, size) in enumerate(counts):
             inner = product(size for _, size in counts[at + 1 :])
-            quotient = "unit" if inner == "1" else f"unit // {_operand(inner)}"
+            quotient = unit if inner == "1" else f"{unit} // {_operand(inner)}"
             lines.append(f"{index} = {quotient}" if at == 0 else f"{index} = {quotient} % {_operand(size)}")
-        return "unit", lines
+        return unit, lines
 
     @property
     def unit_work(self) -> str:
@@ -460,4 +463,28 @@ class Nest:
             )
             if axes:
                 lines.append(f"{self.step_pointer(array)} = advance({self.row_pointer(array)}, {offset})")
+        return lines
+
+
+class NextNest(Nest):
+    """Where the row after the current one lies: its indices and pointers have names of their own."""
+
+    unit_index: ClassVar[str] = "unit_next"
+
+    def index(self, name: str) -> str:
+        """The index variable of an axis."""
+        index = super().index(name)
+        return f"{index}_next" if name in self.loops.units else index
+
+    def row_pointer(self, array: Array) -> str:
+        """The name of the pointer to an array's part that belongs to the row."""
+        return f"{array.name}_next"
+
+    def row_pointers(self, arrays: Iterable[Array]) -> list[str]:
+        """Lines that make the pointers to the row, also to what it has in common with others."""
+        lines = []
+        for array in arrays:
+            offset = self.offset(array, self.unit_axes(array))
+            start = array.name if offset == "0" else f"advance({array.name}, {offset})"
+            lines.append(f"{self.row_pointer(array)} = {start}")
         return lines

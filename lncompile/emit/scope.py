@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable
+from copy import copy
 from dataclasses import dataclass
 
 from lncompile.emit.names import RESERVED, derived
@@ -99,6 +100,15 @@ class Scope:
                 self._stems[node] = name
                 self.names[node] = f"{name}_i"
         self._fused = _fusable(program, self.is_vector)
+
+    def of_next_row(self) -> Scope:
+        """The same values of the row after the current one, under names of their own."""
+        units = set(self._loops.units)
+        other = copy(self)
+        differs = [node for node in self.names if node.axes & units or self.is_vector(node)]
+        other.names = {**self.names, **{node: f"{self.names[node]}_next" for node in differs}}
+        other._stems = {node: f"{stem}_next" for node, stem in self._stems.items()}
+        return other
 
     def taken(self, names: set[str]) -> set[str]:
         """What no value can be called, since kernels make it of the ``names`` of arrays and values."""

@@ -15,6 +15,7 @@ from lncompile.emit.elements import Elements
 from lncompile.emit.loops import Row, looped, stored
 from lncompile.emit.nest import as_python
 from lncompile.emit.outputs import if_given
+from lncompile.emit.overlapped import Overlapped
 from lncompile.emit.remembered import MOST_BYTES, remembered
 from lncompile.emit.scope import Width
 from lncompile.emit.statistics import levels_of, statistics
@@ -61,7 +62,10 @@ class StageKernel:
         memory = {self.context.scope.memory_name(node): numbers for node in fast.remembered}
         if self.context.loops.together > 1:
             fast.together = self._together(each, numbers)
-        row = self._row(fast, each)
+        overlapped = None
+        if Overlapped.applies(self.elements, fast, each):
+            overlapped = Overlapped(self.elements, fast, each)
+        row = self._row(fast, each, overlapped)
         made = fast.together.memory if fast.together else {}
         made |= {name: fast.width.memory(numbers * self.context.loops.together) for name in memory}
         before[:0] = [
@@ -71,6 +75,8 @@ class StageKernel:
         ]
         if self.streaming.tiles_ahead:
             before.append(self.streaming.large())
+        if overlapped:
+            before += overlapped.before()
         last: list[str] = []
         if self.streaming.outputs:
             before += self.streaming.decided()
@@ -157,7 +163,7 @@ class StageKernel:
             "cpu/units.py", "rows_of_block", {"open": opened, "row": row}, ROW=index, FIRST=first, LAST=last
         )
 
-    def _row(self, fast: Row, nodes: list[Node]) -> list[str]:
+    def _row(self, fast: Row, nodes: list[Node], overlapped: Overlapped | None) -> list[str]:
         used = [
             n
             for n in nodes
@@ -173,12 +179,13 @@ class StageKernel:
         for out in self.context.kept_in_blocks:
             if not self.context.in_blocks(out):
                 pointers += self.sums.zeroed(out)
-        lines = [*self._reads(nodes, fast), *statistics(fast, nodes)]
+        lines = self._reads(nodes, fast)
+        lines += overlapped.statistics() if overlapped else statistics(fast, nodes)
         lanes = self.context.row_of(self.context.element_lanes).width.lanes
         elements = replace(fast, width=replace(fast.width, lanes=lanes))
         values = [self.context.contribution(out) for out in self.context.element_outputs]
         lines += elements.narrow(values)
-        written = self.elements.lines(elements)
+        written = [] if overlapped else self.elements.lines(elements)
         holes = {"elements": written, "results": self._results(fast)}
         more: list[tuple[str, str]] = []
         if fast.conditions:
@@ -186,6 +193,9 @@ class StageKernel:
             more.append(("ordinary", "bool"))
             holes |= {"elements": written or ["pass"], "careful": self._careful(fast, elements, nodes)}
         template = "row_with_fallback" if fast.conditions else "row"
+        if overlapped:
+            parts = {"pointers": pointers, "statistics": lines, **holes}
+            return overlapped.row(elements, parts, "ordinary")
         if fast.together is None:
             ordinary = "everywhere(ordinary)" if self.context.loops.across else "ordinary"
             holes |= {"pointers": pointers, "statistics": lines}

@@ -57,6 +57,7 @@ __all__ = [
     "same_alignment",
     "scatter",
     "sigmoid",
+    "signal_fence",
     "sqrt",
     "square",
     "store",
@@ -163,6 +164,10 @@ def stream(p: Pointer, i: int, value: Any, boundary: int) -> None:
     """Like :func:`store`, past the caches; ``p[i]`` lies on a boundary of so many bytes."""
     assert elements_to_boundary(advance(p, i), boundary) == 0, "an unaligned stream"
     store(p, i, value)
+
+
+def signal_fence() -> None:
+    """What is loaded before is loaded before anything after is stored; compilers alone are told."""
 
 
 def fence() -> None:

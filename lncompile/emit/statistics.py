@@ -6,6 +6,10 @@ row-sized values that are known then.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
 from lncompile.emit import moments
 from lncompile.emit.loops import Condition, Left, Row
 from lncompile.ir import MOMENTS, Const, Input, Node, Reduce, operands
@@ -13,15 +17,21 @@ from lncompile.ir import MOMENTS, Const, Input, Node, Reduce, operands
 _NEUTRAL = {"sum": "0.0", "mean": "0.0", "max": "-INFINITY"}
 
 
-def statistics(row: Row, nodes: list[Node]) -> list[str]:
-    """Lines that compute the reductions over features and the row-sized values among ``nodes``, in order."""
+def statistics(
+    row: Row, nodes: list[Node], looped: Callable[[Sweep], list[str]] = lambda sweep: sweep.looped()
+) -> list[str]:
+    """Lines that compute the reductions over features and the row-sized values among ``nodes``, in order.
+
+    ``looped`` are the lines of a loop, as long as those have not been elsewhere.
+    """
     levels = levels_of(nodes)
     lines: list[str] = []
     for level in range(max(levels.values(), default=0) + 1):
         now = [node for node in nodes if levels[node] == level]
         reductions = [node for node in now if isinstance(node, Reduce)]
         if reductions:
-            lines += _phase(row, reductions)
+            sweep = Sweep(row, reductions)
+            lines += [*looped(sweep), *sweep.results()]
         for node in now:
             if not row.scope.is_vector(node) and not isinstance(node, Const | Input | Reduce):
                 text = row.scope.row_sized_text(node, row.row_sized, row.is_wide)
@@ -38,45 +48,89 @@ def levels_of(nodes: list[Node]) -> dict[Node, int]:
     return levels
 
 
-def _phase(row: Row, reductions: list[Reduce]) -> list[str]:
-    groups = moments.grouped(reductions)
-    plain = [reduction for reduction in reductions if reduction.op not in MOMENTS]
-    values = [reduction.operand for reduction in reductions]
-    stored = [node for node in row.vectors_for(values) if node in row.remembered - row.known]
+@dataclass(frozen=True)
+class Sweep:
+    """The reductions of one loop over a row."""
 
-    def step(left: Left) -> list[str]:
-        lines = row.vectors(values, row.width, left)
-        for reduction in plain:
+    row: Row
+    reductions: list[Reduce]
+
+    @cached_property
+    def values(self) -> list[Node]:
+        """What is reduced."""
+        return [reduction.operand for reduction in self.reductions]
+
+    @cached_property
+    def _groups(self) -> list[moments.Moments]:
+        return moments.grouped(self.reductions)
+
+    @cached_property
+    def _plain(self) -> list[Reduce]:
+        return [reduction for reduction in self.reductions if reduction.op not in MOMENTS]
+
+    @cached_property
+    def sums(self) -> list[str]:
+        """The names of its sums over lanes."""
+        sums = [name for group in self._groups for name in moments.sums(self.row, group)]
+        return sums + [_lanes(self.row, reduction) for reduction in self._plain if reduction.op != "max"]
+
+    @cached_property
+    def _largest(self) -> list[str]:
+        return [_lanes(self.row, reduction) for reduction in self._plain if reduction.op == "max"]
+
+    def opening(self) -> list[str]:
+        """Lines before the loop: pivots, and the lanes of maxima."""
+        pivots = [line for group in self._groups for line in moments.pivot(self.row, group)]
+        filled = self.row.width.filled(_NEUTRAL["max"])
+        return [*pivots, *(f"{lanes} = {filled}" for lanes in self._largest)]
+
+    def step(self, left: Left) -> list[str]:
+        """What the loop does with a vector."""
+        row = self.row
+        lines = row.vectors(self.values, row.width, left)
+        for reduction in self._plain:
             lines.append(_accumulated(row, reduction, left))
-        for group in groups:
+        for group in self._groups:
             lines += moments.step(row, group, left)
-        for node in stored:
+        for node in self._stored:
             # Whole vectors: the memory has room past the end of the row.
             name = row.scope.vector_name(node, row.width)
             lines.append(f"store({row.memory_of(node)}, i, {name})")
         return lines
 
-    body: list[str] = []
-    kept: list[str] = []
-    sums = []
-    for group in groups:
-        body += moments.pivot(row, group)
-        kept += moments.kept(row, group)
-        sums += moments.sums(row, group)
-    largest = [_lanes(row, reduction) for reduction in plain if reduction.op == "max"]
-    body += [f"{lanes} = {row.width.filled(_NEUTRAL['max'])}" for lanes in largest]
-    sums += [_lanes(row, reduction) for reduction in plain if reduction.op != "max"]
-    body += [*row.summing_loop(values, sums, step), *kept, *row.kept_lanes(sums, largest)]
-    lines = [*row.narrow(values), *row.for_each(values, body), *row.after_each(values)]
-    row.known.update(stored)
-    for group in groups:
-        lines += moments.results(row, group)
-    for reduction in plain:
-        lines += [row.scope.comment(reduction), f"{row.scope.names[reduction]} = {_finished(row, reduction)}"]
-        if row.width.dtype == "float32":
-            text = f"is_finite({row.scope.names[reduction]})"
-            row.conditions.append(Condition(text, row.scope.is_wide(reduction)))
-    return lines
+    @cached_property
+    def _stored(self) -> list[Node]:
+        row = self.row
+        return [node for node in row.vectors_for(self.values) if node in row.remembered - row.known]
+
+    @property
+    def found(self) -> list[str]:
+        """The names of what the loop leaves, and of the pivots that it began with."""
+        ends = "_total" if self.row.in_blocks else ""
+        pivots = [f"{group.base(self.row)}_pivot" for group in self._groups]
+        return [*pivots, *(f"{name}{ends}" for name in self.sums), *self._largest]
+
+    def looped(self) -> list[str]:
+        """The loop, over one row or over each of those together, and what it begins with."""
+        row = self.row
+        kept = [line for group in self._groups for line in moments.kept(row, group)]
+        loop = row.summing_loop(self.values, self.sums, self.step)
+        body = [*self.opening(), *loop, *kept, *row.kept_lanes(self.sums, self._largest)]
+        lines = [*row.narrow(self.values), *row.for_each(self.values, body), *row.after_each(self.values)]
+        row.known.update(self._stored)
+        return lines
+
+    def results(self) -> list[str]:
+        """The reductions, from what the loop leaves."""
+        row, lines = self.row, []
+        for group in self._groups:
+            lines += moments.results(row, group)
+        for reduction in self._plain:
+            name = row.scope.names[reduction]
+            lines += [row.scope.comment(reduction), f"{name} = {_finished(row, reduction)}"]
+            if row.width.dtype == "float32":
+                row.conditions.append(Condition(f"is_finite({name})", row.scope.is_wide(reduction)))
+        return lines
 
 
 def _lanes(row: Row, reduction: Reduce) -> str:

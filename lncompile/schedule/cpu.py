@@ -23,7 +23,8 @@ class Schedule:
     """The widths and limits of a program's kernels; a stage takes no wider vectors than it can fill.
 
     ``statistics_lanes`` and ``element_lanes`` are the widths of the vectors in the loops that reduce and in
-    the loop that writes; ``careful_lanes`` that of the float64 path; ``pivot_lanes`` how many of a row's
+    the loop that writes; ``held_lanes`` how many elements of all inputs it loads before it writes any;
+    ``careful_lanes`` that of the float64 path; ``pivot_lanes`` how many of a row's
     first elements give the pivot of its moments. Where the features do not lie in the lanes, ``column_lanes``
     columns are computed side by side, if they have ``column_rows`` elements at most; else
     ``column_block_rows`` rows add up into one partial sum of each column, and ``column_group`` rows have
@@ -36,12 +37,15 @@ class Schedule:
     ``most_block_rows``, the more rows there are. A unit of work has at most ``unit_elements``; larger
     reductions are cut into stretches of ``chunk_elements``. From ``stream_from`` bytes on results are written
     past the caches, in vectors aligned to ``stream_bytes``, and the row that is ``rows_ahead`` is prefetched
-    meanwhile, if it has ``prefetch_from`` bytes; prefetches go to the cache of ``prefetch_level``. After
+    meanwhile, if it has ``prefetch_from`` bytes; prefetches go to the cache of ``prefetch_level``. Rows of
+    ``overlap_from`` elements overlap: while one is written, the next is read, and of that what lies
+    ``ahead_elements`` farther goes to the first cache. After
     ``steps_to_total`` additions a lane is added to a float64 total.
     """
 
     statistics_lanes: int
     element_lanes: int
+    held_lanes: int
     careful_lanes: int
     pivot_lanes: int
     short_lanes: int
@@ -63,6 +67,8 @@ class Schedule:
     prefetch_from: int
     prefetch_level: int
     rows_ahead: int
+    overlap_from: int
+    ahead_elements: int
     steps_to_total: int
 
     def show(self) -> str:
@@ -100,6 +106,9 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
         statistics_lanes=4 * register,
         # Two registers a step hide the loop's own instructions; more would spill where an equation is long.
         element_lanes=2 * register,
+        # Inputs that are loaded before results are stored: half of the registers, of which AVX-512 has 32.
+        # What that is for, and what it gains, is said in ``emit/elements.py``.
+        held_lanes=(16 if vector_bytes >= 64 else 8) * register,
         careful_lanes=doubles,
         pivot_lanes=16,
         # Two sums of float64 in 4 registers each. Twice as many were a fifth slower with rows of 8 elements.
@@ -159,6 +168,13 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
         # and 0.47, 8192 0.59 and 0.45; backward the same, or a tenth slower; 2 rows were not measured there.
         prefetch_level=2,
         rows_ahead=2,
+        # Shorter rows are computed together. What overlapping gains is said in ``emit/overlapped.py``.
+        overlap_from=2,
+        # Layer norm on memory, a Xeon with AVX-512, in ns an element: 512 elements ahead into the first
+        # cache, 512, 1024 and 2048 into the second, 4096x1024 forward 0.31, 0.33, 0.34 and 0.34, 4096x4096
+        # 0.52, 0.55, 0.54 and 0.54; 512 and 1024 into the first, 1024 and 2048 into the second, backward
+        # 0.44, 0.45, 0.51 and 0.51, 0.84, 0.85, 0.88 and 0.92. In the caches any of them costs a tenth.
+        ahead_elements=512,
         # Like terms round alike: results were 80 roundings off after 1024 additions a lane, 16 after 32.
         steps_to_total=16,
     )
@@ -200,11 +216,13 @@ def space(start: Schedule, result_bytes: int, *, any_bits: bool = False) -> Iter
     # what the heuristic gives them.
     streams = 0 < start.stream_from <= result_bytes
     tried["stream_from"] = (2 * result_bytes if streams else max(result_bytes, 1),)
-    # Rows of a cache line already, or none that there are: the CPU's own prefetching may be as good.
-    tried["prefetch_from"] = (64, 1 << 30)
+    # None that there are: the CPU's own prefetching may be as good.
+    tried["prefetch_from"] = (1 << 30,)
     # Which is better turns on the CPU: see the heuristic's.
     tried["prefetch_level"] = (1,)
     tried["rows_ahead"] = (1,)
+    # Rows one after another, which need fewer registers.
+    tried["overlap_from"] = (1 << 40,)
     if any_bits:
         # More sums hide latency, fewer leave less to add up at the end of a row.
         tried["statistics_lanes"] = (start.statistics_lanes // 2, start.statistics_lanes * 2)

@@ -23,6 +23,7 @@ from lncompile.emit.standins import (
     prefetch,
     read,
     rsqrt,
+    signal_fence,
     square,
     store,
     store_partial,
@@ -33,27 +34,35 @@ from lncompile.emit.standins import (
 
 
 def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begin, end):
+    if begin >= end:
+        return 0
+    last_row = end - 1
+    row_next = begin
+    x_next = advance(x, row_next * 1024)
+    # moments of x_next about the mean of its first 16
+    i = 0
+    x_next_i = load(x_next, i, 16)
+    x_next_first = as_float32(first(x_next_i))
+    x_next_pivot = as_float32(x_next_first + total(x_next_i - x_next_first) / 16.0)
+    x_next_sums_total = f64x(0.0, 32)
+    x_next_squares_total = f64x(0.0, 32)
+    for start in range(0, 1024, 512):
+        x_next_sums = f32x(0.0, 32)
+        x_next_squares = f32x(0.0, 32)
+        for i in range(start, min(start + 512, 1024), 32):
+            x_next_i = load(x_next, i, 32)
+            x_next_offset = x_next_i - x_next_pivot
+            x_next_sums += x_next_offset
+            x_next_squares = fma(x_next_offset, x_next_offset, x_next_squares)
+        x_next_sums_total += as_float64(x_next_sums)
+        x_next_squares_total += as_float64(x_next_squares)
     streamed = rows >= 3072
     for row in range(begin, end):
         x_row = advance(x, row * 1024)
         y_row = advance(y, row * 1024)
-        # moments of x about the mean of its first 16
-        i = 0
-        x_i = load(x_row, i, 16)
-        x_first = as_float32(first(x_i))
-        x_pivot = as_float32(x_first + total(x_i - x_first) / 16.0)
-        x_sums_total = f64x(0.0, 32)
-        x_squares_total = f64x(0.0, 32)
-        for start in range(0, 1024, 512):
-            x_sums = f32x(0.0, 32)
-            x_squares = f32x(0.0, 32)
-            for i in range(start, min(start + 512, 1024), 32):
-                x_i = load(x_row, i, 32)
-                x_offset = x_i - x_pivot
-                x_sums += x_offset
-                x_squares = fma(x_offset, x_offset, x_squares)
-            x_sums_total += as_float64(x_sums)
-            x_squares_total += as_float64(x_squares)
+        x_pivot = x_next_pivot
+        x_sums_total = x_next_sums_total
+        x_squares_total = x_next_squares_total
         x_shift = total(x_sums_total) / 1024.0
         x_spread = total(x_squares_total) / 1024.0 - x_shift * x_shift
         # mu_high_value = mean_high[d](x)
@@ -76,64 +85,118 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
             and fits_float32(mu_low_value)
             and is_moderate(rstd_value)
         )
+        row_next = min(row + 1, last_row)
+        x_next = advance(x, row_next * 1024)
+        # moments of x_next about the mean of its first 16
+        i = 0
+        x_next_i = load(x_next, i, 16)
+        x_next_first = as_float32(first(x_next_i))
+        x_next_pivot = as_float32(x_next_first + total(x_next_i - x_next_first) / 16.0)
         if ordinary:
-            if streamed:
-                start = min(elements_to_boundary(y_row, 32), 1024)
-                stop = start + (1024 - start) // 16 * 16
-                left = 1024 - stop
-                if start > 0:
-                    i = 0
-                    x_i = load_partial(x_row, i, start, 16)
-                    # t1 = x - mu_high_value
-                    t1 = x_i - mu_high_value_f32
-                    # t2 = t1 - mu_low_value
-                    t2 = t1 - mu_low_value_f32
-                    weight_i = load_partial(weight, i, start, 16)
-                    # t3 = t2 * weight
-                    t3 = t2 * weight_i
-                    bias_i = load_partial(bias, i, start, 16)
-                    # y_i = t3 * rstd_value + bias
-                    y_i = fma(t3, rstd_value_f32, bias_i)
-                    store_partial(y_row, i, start, y_i)
-                for i in range(start, stop, 16):
-                    prefetch(x_row, i + 2048, 16, 2)
-                    x_i = load(x_row, i, 16)
-                    # t1 = x - mu_high_value
-                    t1 = x_i - mu_high_value_f32
-                    # t2 = t1 - mu_low_value
-                    t2 = t1 - mu_low_value_f32
-                    weight_i = load(weight, i, 16)
-                    # t3 = t2 * weight
-                    t3 = t2 * weight_i
-                    bias_i = load(bias, i, 16)
-                    # y_i = t3 * rstd_value + bias
-                    y_i = fma(t3, rstd_value_f32, bias_i)
-                    stream(y_row, i, y_i, 32)
-                if left > 0:
-                    i = stop
-                    x_i = load_partial(x_row, i, left, 16)
-                    # t1 = x - mu_high_value
-                    t1 = x_i - mu_high_value_f32
-                    # t2 = t1 - mu_low_value
-                    t2 = t1 - mu_low_value_f32
-                    weight_i = load_partial(weight, i, left, 16)
-                    # t3 = t2 * weight
-                    t3 = t2 * weight_i
-                    bias_i = load_partial(bias, i, left, 16)
-                    # y_i = t3 * rstd_value + bias
-                    y_i = fma(t3, rstd_value_f32, bias_i)
-                    store_partial(y_row, i, left, y_i)
+            if row < last_row:
+                if streamed:
+                    start = min(elements_to_boundary(y_row, 32), 1024)
+                    stop = start + (1024 - start) // 32 * 32
+                    left = 1024 - stop
+                    x_next = advance(x_next, -start)
+                    if start > 0:
+                        i = 0
+                        x_i = load_partial(x_row, i, start, 16)
+                        # t1 = x - mu_high_value
+                        t1 = x_i - mu_high_value_f32
+                        # t2 = t1 - mu_low_value
+                        t2 = t1 - mu_low_value_f32
+                        weight_i = load_partial(weight, i, start, 16)
+                        # t3 = t2 * weight
+                        t3 = t2 * weight_i
+                        bias_i = load_partial(bias, i, start, 16)
+                        # y_i = t3 * rstd_value + bias
+                        y_i = fma(t3, rstd_value_f32, bias_i)
+                        store_partial(y_row, i, start, y_i)
+                    x_next_sums_total = f64x(0.0, 32)
+                    x_next_squares_total = f64x(0.0, 32)
+                    for chunk in range(start, start + 1024, 512):
+                        x_next_sums = f32x(0.0, 32)
+                        x_next_squares = f32x(0.0, 32)
+                        for i in range(chunk, min(chunk + 512, stop), 32):
+                            prefetch(x_next, i + 512, 32, 1)
+                            x_i = load(x_row, i, 32)
+                            signal_fence()
+                            # t1 = x - mu_high_value
+                            t1 = x_i - mu_high_value_f32
+                            # t2 = t1 - mu_low_value
+                            t2 = t1 - mu_low_value_f32
+                            weight_i = load(weight, i, 32)
+                            # t3 = t2 * weight
+                            t3 = t2 * weight_i
+                            bias_i = load(bias, i, 32)
+                            # y_i = t3 * rstd_value + bias
+                            y_i = fma(t3, rstd_value_f32, bias_i)
+                            stream(y_row, i, y_i, 32)
+                            x_next_i = load(x_next, i, 32)
+                            x_next_offset = x_next_i - x_next_pivot
+                            x_next_sums += x_next_offset
+                            x_next_squares = fma(x_next_offset, x_next_offset, x_next_squares)
+                        if chunk + 512 >= start + 1024:
+                            for i in range(stop, start + 1024, 32):
+                                x_next_i = load(x_next, i, 32)
+                                x_next_offset = x_next_i - x_next_pivot
+                                x_next_sums += x_next_offset
+                                x_next_squares = fma(x_next_offset, x_next_offset, x_next_squares)
+                        x_next_sums_total += as_float64(x_next_sums)
+                        x_next_squares_total += as_float64(x_next_squares)
+                    if left > 0:
+                        i = stop
+                        x_i = load_partial(x_row, i, left, 32)
+                        # t1 = x - mu_high_value
+                        t1 = x_i - mu_high_value_f32
+                        # t2 = t1 - mu_low_value
+                        t2 = t1 - mu_low_value_f32
+                        weight_i = load_partial(weight, i, left, 32)
+                        # t3 = t2 * weight
+                        t3 = t2 * weight_i
+                        bias_i = load_partial(bias, i, left, 32)
+                        # y_i = t3 * rstd_value + bias
+                        y_i = fma(t3, rstd_value_f32, bias_i)
+                        store_partial(y_row, i, left, y_i)
+                else:
+                    x_next_sums_total = f64x(0.0, 32)
+                    x_next_squares_total = f64x(0.0, 32)
+                    for start in range(0, 1024, 512):
+                        x_next_sums = f32x(0.0, 32)
+                        x_next_squares = f32x(0.0, 32)
+                        for i in range(start, min(start + 512, 1024), 32):
+                            x_i = load(x_row, i, 32)
+                            signal_fence()
+                            # t1 = x - mu_high_value
+                            t1 = x_i - mu_high_value_f32
+                            # t2 = t1 - mu_low_value
+                            t2 = t1 - mu_low_value_f32
+                            weight_i = load(weight, i, 32)
+                            # t3 = t2 * weight
+                            t3 = t2 * weight_i
+                            bias_i = load(bias, i, 32)
+                            # y_i = t3 * rstd_value + bias
+                            y_i = fma(t3, rstd_value_f32, bias_i)
+                            store(y_row, i, y_i)
+                            x_next_i = load(x_next, i, 32)
+                            x_next_offset = x_next_i - x_next_pivot
+                            x_next_sums += x_next_offset
+                            x_next_squares = fma(x_next_offset, x_next_offset, x_next_squares)
+                        x_next_sums_total += as_float64(x_next_sums)
+                        x_next_squares_total += as_float64(x_next_squares)
             else:
-                for i in range(0, 1024, 16):
-                    x_i = load(x_row, i, 16)
+                for i in range(0, 1024, 32):
+                    x_i = load(x_row, i, 32)
+                    signal_fence()
                     # t1 = x - mu_high_value
                     t1 = x_i - mu_high_value_f32
                     # t2 = t1 - mu_low_value
                     t2 = t1 - mu_low_value_f32
-                    weight_i = load(weight, i, 16)
+                    weight_i = load(weight, i, 32)
                     # t3 = t2 * weight
                     t3 = t2 * weight_i
-                    bias_i = load(bias, i, 16)
+                    bias_i = load(bias, i, 32)
                     # y_i = t3 * rstd_value + bias
                     y_i = fma(t3, rstd_value_f32, bias_i)
                     store(y_row, i, y_i)
@@ -187,6 +250,19 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                 # y_i = t3 * rstd_value + bias
                 y_wide = fma(t3_wide, rstd_value, bias_wide)
                 store(y_row, i, y_wide)
+            if row < last_row:
+                x_next_sums_total = f64x(0.0, 32)
+                x_next_squares_total = f64x(0.0, 32)
+                for start in range(0, 1024, 512):
+                    x_next_sums = f32x(0.0, 32)
+                    x_next_squares = f32x(0.0, 32)
+                    for i in range(start, min(start + 512, 1024), 32):
+                        x_next_i = load(x_next, i, 32)
+                        x_next_offset = x_next_i - x_next_pivot
+                        x_next_sums += x_next_offset
+                        x_next_squares = fma(x_next_offset, x_next_offset, x_next_squares)
+                    x_next_sums_total += as_float64(x_next_sums)
+                    x_next_squares_total += as_float64(x_next_squares)
         if is_given(mu_high):
             write(mu_high, row, mu_high_value)
         if is_given(mu_low):
@@ -212,6 +288,42 @@ def lnc_layer_norm_backward(
     begin,
     end,
 ):
+    if begin >= end:
+        return 0
+    last_row = min(end * 64, rows) - 1
+    row_next = begin * 64
+    dy_next = advance(dy, row_next * 1024)
+    weight_next = weight
+    x_next = advance(x, row_next * 1024)
+    rstd_value_next = read(rstd, row_next)
+    mu_high_value_next = read(mu_high, row_next)
+    mu_low_value_next = read(mu_low, row_next)
+    rstd_value_next_f32 = as_float32(rstd_value_next)
+    mu_high_value_next_f32 = as_float32(mu_high_value_next)
+    mu_low_value_next_f32 = as_float32(mu_low_value_next)
+    t3_next_lanes_total = f64x(0.0, 32)
+    t10_next_lanes_total = f64x(0.0, 32)
+    for start in range(0, 1024, 512):
+        t3_next_lanes = f32x(0.0, 32)
+        t10_next_lanes = f32x(0.0, 32)
+        for i in range(start, min(start + 512, 1024), 32):
+            dy_next_i = load(dy_next, i, 32)
+            # t1_next = dy_next * rstd_value_next
+            t1_next = dy_next_i * rstd_value_next_f32
+            weight_next_i = load(weight_next, i, 32)
+            # t2_next = t1_next * weight_next
+            t2_next = t1_next * weight_next_i
+            x_next_i = load(x_next, i, 32)
+            # t6_next = x_next - mu_high_value_next
+            t6_next = x_next_i - mu_high_value_next_f32
+            # t7_next = t6_next - mu_low_value_next
+            t7_next = t6_next - mu_low_value_next_f32
+            # t8_next = t7_next * weight_next
+            t8_next = t7_next * weight_next_i
+            t3_next_lanes = t3_next_lanes + t2_next
+            t10_next_lanes = fma(dy_next_i, t8_next, t10_next_lanes)
+        t3_next_lanes_total += as_float64(t3_next_lanes)
+        t10_next_lanes_total += as_float64(t10_next_lanes)
     streamed = rows >= 3072
     for block in range(begin, end):
         sums = advance(dweight_sum, block * 1024)
@@ -234,29 +346,8 @@ def lnc_layer_norm_backward(
             rstd_value_f32 = as_float32(rstd_value)
             mu_high_value_f32 = as_float32(mu_high_value)
             mu_low_value_f32 = as_float32(mu_low_value)
-            t3_lanes_total = f64x(0.0, 32)
-            t10_lanes_total = f64x(0.0, 32)
-            for start in range(0, 1024, 512):
-                t3_lanes = f32x(0.0, 32)
-                t10_lanes = f32x(0.0, 32)
-                for i in range(start, min(start + 512, 1024), 32):
-                    dy_i = load(dy_row, i, 32)
-                    # t1 = dy * rstd_value
-                    t1 = dy_i * rstd_value_f32
-                    weight_i = load(weight, i, 32)
-                    # t2 = t1 * weight
-                    t2 = t1 * weight_i
-                    x_i = load(x_row, i, 32)
-                    # t6 = x - mu_high_value
-                    t6 = x_i - mu_high_value_f32
-                    # t7 = t6 - mu_low_value
-                    t7 = t6 - mu_low_value_f32
-                    # t8 = t7 * weight
-                    t8 = t7 * weight_i
-                    t3_lanes = t3_lanes + t2
-                    t10_lanes = fma(dy_i, t8, t10_lanes)
-                t3_lanes_total += as_float64(t3_lanes)
-                t10_lanes_total += as_float64(t10_lanes)
+            t3_lanes_total = t3_next_lanes_total
+            t10_lanes_total = t10_next_lanes_total
             # t3 = sum[d](t2)
             t3 = total(t3_lanes_total)
             # t10 = sum[d](dy * t8)
@@ -280,89 +371,187 @@ def lnc_layer_norm_backward(
                 and fits_float32(t4)
                 and fits_float32(t14)
             )
+            row_next = min(row + 1, last_row)
+            dy_next = advance(dy, row_next * 1024)
+            weight_next = weight
+            x_next = advance(x, row_next * 1024)
+            rstd_value_next = read(rstd, row_next)
+            mu_high_value_next = read(mu_high, row_next)
+            mu_low_value_next = read(mu_low, row_next)
+            rstd_value_next_f32 = as_float32(rstd_value_next)
+            mu_high_value_next_f32 = as_float32(mu_high_value_next)
+            mu_low_value_next_f32 = as_float32(mu_low_value_next)
             if ordinary:
-                if streamed:
-                    start = min(elements_to_boundary(dx_row, 32), 1024)
-                    stop = start + (1024 - start) // 16 * 16
-                    left = 1024 - stop
-                    if start > 0:
-                        i = 0
-                        dy_i = load_partial(dy_row, i, start, 16)
-                        # t1 = dy * rstd_value
-                        t1 = dy_i * rstd_value_f32
-                        weight_i = load_partial(weight, i, start, 16)
-                        # t2 = t1 * weight
-                        t2 = t1 * weight_i
-                        # t5 = t2 - t4
-                        t5 = t2 - t4_f32
-                        x_i = load_partial(x_row, i, start, 16)
-                        # t6 = x - mu_high_value
-                        t6 = x_i - mu_high_value_f32
-                        # t7 = t6 - mu_low_value
-                        t7 = t6 - mu_low_value_f32
-                        # dx_i = t5 + t7 * t14
-                        dx_i = fma(t7, t14_f32, t5)
-                        store_partial(dx_row, i, start, dx_i)
-                        dweight_sum_i = load_partial(dweight_sum_row, i, start, 16)
-                        store_partial(dweight_sum_row, i, start, fma(t1, t7, dweight_sum_i))
-                        dbias_sum_i = load_partial(dbias_sum_row, i, start, 16)
-                        store_partial(dbias_sum_row, i, start, dbias_sum_i + dy_i)
-                    for i in range(start, stop, 16):
-                        prefetch(dy_row, i + 2048, 16, 2)
-                        prefetch(x_row, i + 2048, 16, 2)
-                        dy_i = load(dy_row, i, 16)
-                        # t1 = dy * rstd_value
-                        t1 = dy_i * rstd_value_f32
-                        weight_i = load(weight, i, 16)
-                        # t2 = t1 * weight
-                        t2 = t1 * weight_i
-                        # t5 = t2 - t4
-                        t5 = t2 - t4_f32
-                        x_i = load(x_row, i, 16)
-                        # t6 = x - mu_high_value
-                        t6 = x_i - mu_high_value_f32
-                        # t7 = t6 - mu_low_value
-                        t7 = t6 - mu_low_value_f32
-                        # dx_i = t5 + t7 * t14
-                        dx_i = fma(t7, t14_f32, t5)
-                        stream(dx_row, i, dx_i, 32)
-                        dweight_sum_i = load(dweight_sum_row, i, 16)
-                        store(dweight_sum_row, i, fma(t1, t7, dweight_sum_i))
-                        dbias_sum_i = load(dbias_sum_row, i, 16)
-                        store(dbias_sum_row, i, dbias_sum_i + dy_i)
-                    if left > 0:
-                        i = stop
-                        dy_i = load_partial(dy_row, i, left, 16)
-                        # t1 = dy * rstd_value
-                        t1 = dy_i * rstd_value_f32
-                        weight_i = load_partial(weight, i, left, 16)
-                        # t2 = t1 * weight
-                        t2 = t1 * weight_i
-                        # t5 = t2 - t4
-                        t5 = t2 - t4_f32
-                        x_i = load_partial(x_row, i, left, 16)
-                        # t6 = x - mu_high_value
-                        t6 = x_i - mu_high_value_f32
-                        # t7 = t6 - mu_low_value
-                        t7 = t6 - mu_low_value_f32
-                        # dx_i = t5 + t7 * t14
-                        dx_i = fma(t7, t14_f32, t5)
-                        store_partial(dx_row, i, left, dx_i)
-                        dweight_sum_i = load_partial(dweight_sum_row, i, left, 16)
-                        store_partial(dweight_sum_row, i, left, fma(t1, t7, dweight_sum_i))
-                        dbias_sum_i = load_partial(dbias_sum_row, i, left, 16)
-                        store_partial(dbias_sum_row, i, left, dbias_sum_i + dy_i)
+                if row < last_row:
+                    if streamed:
+                        start = min(elements_to_boundary(dx_row, 32), 1024)
+                        stop = start + (1024 - start) // 32 * 32
+                        left = 1024 - stop
+                        dy_next = advance(dy_next, -start)
+                        weight_next = advance(weight_next, -start)
+                        x_next = advance(x_next, -start)
+                        if start > 0:
+                            i = 0
+                            dy_i = load_partial(dy_row, i, start, 16)
+                            # t1 = dy * rstd_value
+                            t1 = dy_i * rstd_value_f32
+                            weight_i = load_partial(weight, i, start, 16)
+                            # t2 = t1 * weight
+                            t2 = t1 * weight_i
+                            # t5 = t2 - t4
+                            t5 = t2 - t4_f32
+                            x_i = load_partial(x_row, i, start, 16)
+                            # t6 = x - mu_high_value
+                            t6 = x_i - mu_high_value_f32
+                            # t7 = t6 - mu_low_value
+                            t7 = t6 - mu_low_value_f32
+                            # dx_i = t5 + t7 * t14
+                            dx_i = fma(t7, t14_f32, t5)
+                            store_partial(dx_row, i, start, dx_i)
+                            dweight_sum_i = load_partial(dweight_sum_row, i, start, 16)
+                            store_partial(dweight_sum_row, i, start, fma(t1, t7, dweight_sum_i))
+                            dbias_sum_i = load_partial(dbias_sum_row, i, start, 16)
+                            store_partial(dbias_sum_row, i, start, dbias_sum_i + dy_i)
+                        t3_next_lanes_total = f64x(0.0, 32)
+                        t10_next_lanes_total = f64x(0.0, 32)
+                        for chunk in range(start, start + 1024, 512):
+                            t3_next_lanes = f32x(0.0, 32)
+                            t10_next_lanes = f32x(0.0, 32)
+                            for i in range(chunk, min(chunk + 512, stop), 32):
+                                prefetch(dy_next, i + 512, 32, 1)
+                                prefetch(x_next, i + 512, 32, 1)
+                                dy_i = load(dy_row, i, 32)
+                                # t1 = dy * rstd_value
+                                t1 = dy_i * rstd_value_f32
+                                weight_i = load(weight, i, 32)
+                                # t2 = t1 * weight
+                                t2 = t1 * weight_i
+                                # t5 = t2 - t4
+                                t5 = t2 - t4_f32
+                                x_i = load(x_row, i, 32)
+                                # t6 = x - mu_high_value
+                                t6 = x_i - mu_high_value_f32
+                                # t7 = t6 - mu_low_value
+                                t7 = t6 - mu_low_value_f32
+                                # dx_i = t5 + t7 * t14
+                                dx_i = fma(t7, t14_f32, t5)
+                                stream(dx_row, i, dx_i, 32)
+                                dweight_sum_i = load(dweight_sum_row, i, 32)
+                                store(dweight_sum_row, i, fma(t1, t7, dweight_sum_i))
+                                dbias_sum_i = load(dbias_sum_row, i, 32)
+                                store(dbias_sum_row, i, dbias_sum_i + dy_i)
+                                dy_next_i = load(dy_next, i, 32)
+                                # t1_next = dy_next * rstd_value_next
+                                t1_next = dy_next_i * rstd_value_next_f32
+                                weight_next_i = load(weight_next, i, 32)
+                                # t2_next = t1_next * weight_next
+                                t2_next = t1_next * weight_next_i
+                                x_next_i = load(x_next, i, 32)
+                                # t6_next = x_next - mu_high_value_next
+                                t6_next = x_next_i - mu_high_value_next_f32
+                                # t7_next = t6_next - mu_low_value_next
+                                t7_next = t6_next - mu_low_value_next_f32
+                                # t8_next = t7_next * weight_next
+                                t8_next = t7_next * weight_next_i
+                                t3_next_lanes = t3_next_lanes + t2_next
+                                t10_next_lanes = fma(dy_next_i, t8_next, t10_next_lanes)
+                            if chunk + 512 >= start + 1024:
+                                for i in range(stop, start + 1024, 32):
+                                    dy_next_i = load(dy_next, i, 32)
+                                    # t1_next = dy_next * rstd_value_next
+                                    t1_next = dy_next_i * rstd_value_next_f32
+                                    weight_next_i = load(weight_next, i, 32)
+                                    # t2_next = t1_next * weight_next
+                                    t2_next = t1_next * weight_next_i
+                                    x_next_i = load(x_next, i, 32)
+                                    # t6_next = x_next - mu_high_value_next
+                                    t6_next = x_next_i - mu_high_value_next_f32
+                                    # t7_next = t6_next - mu_low_value_next
+                                    t7_next = t6_next - mu_low_value_next_f32
+                                    # t8_next = t7_next * weight_next
+                                    t8_next = t7_next * weight_next_i
+                                    t3_next_lanes = t3_next_lanes + t2_next
+                                    t10_next_lanes = fma(dy_next_i, t8_next, t10_next_lanes)
+                            t3_next_lanes_total += as_float64(t3_next_lanes)
+                            t10_next_lanes_total += as_float64(t10_next_lanes)
+                        if left > 0:
+                            i = stop
+                            dy_i = load_partial(dy_row, i, left, 32)
+                            # t1 = dy * rstd_value
+                            t1 = dy_i * rstd_value_f32
+                            weight_i = load_partial(weight, i, left, 32)
+                            # t2 = t1 * weight
+                            t2 = t1 * weight_i
+                            # t5 = t2 - t4
+                            t5 = t2 - t4_f32
+                            x_i = load_partial(x_row, i, left, 32)
+                            # t6 = x - mu_high_value
+                            t6 = x_i - mu_high_value_f32
+                            # t7 = t6 - mu_low_value
+                            t7 = t6 - mu_low_value_f32
+                            # dx_i = t5 + t7 * t14
+                            dx_i = fma(t7, t14_f32, t5)
+                            store_partial(dx_row, i, left, dx_i)
+                            dweight_sum_i = load_partial(dweight_sum_row, i, left, 32)
+                            store_partial(dweight_sum_row, i, left, fma(t1, t7, dweight_sum_i))
+                            dbias_sum_i = load_partial(dbias_sum_row, i, left, 32)
+                            store_partial(dbias_sum_row, i, left, dbias_sum_i + dy_i)
+                    else:
+                        t3_next_lanes_total = f64x(0.0, 32)
+                        t10_next_lanes_total = f64x(0.0, 32)
+                        for start in range(0, 1024, 512):
+                            t3_next_lanes = f32x(0.0, 32)
+                            t10_next_lanes = f32x(0.0, 32)
+                            for i in range(start, min(start + 512, 1024), 32):
+                                dy_i = load(dy_row, i, 32)
+                                # t1 = dy * rstd_value
+                                t1 = dy_i * rstd_value_f32
+                                weight_i = load(weight, i, 32)
+                                # t2 = t1 * weight
+                                t2 = t1 * weight_i
+                                # t5 = t2 - t4
+                                t5 = t2 - t4_f32
+                                x_i = load(x_row, i, 32)
+                                # t6 = x - mu_high_value
+                                t6 = x_i - mu_high_value_f32
+                                # t7 = t6 - mu_low_value
+                                t7 = t6 - mu_low_value_f32
+                                # dx_i = t5 + t7 * t14
+                                dx_i = fma(t7, t14_f32, t5)
+                                store(dx_row, i, dx_i)
+                                dweight_sum_i = load(dweight_sum_row, i, 32)
+                                store(dweight_sum_row, i, fma(t1, t7, dweight_sum_i))
+                                dbias_sum_i = load(dbias_sum_row, i, 32)
+                                store(dbias_sum_row, i, dbias_sum_i + dy_i)
+                                dy_next_i = load(dy_next, i, 32)
+                                # t1_next = dy_next * rstd_value_next
+                                t1_next = dy_next_i * rstd_value_next_f32
+                                weight_next_i = load(weight_next, i, 32)
+                                # t2_next = t1_next * weight_next
+                                t2_next = t1_next * weight_next_i
+                                x_next_i = load(x_next, i, 32)
+                                # t6_next = x_next - mu_high_value_next
+                                t6_next = x_next_i - mu_high_value_next_f32
+                                # t7_next = t6_next - mu_low_value_next
+                                t7_next = t6_next - mu_low_value_next_f32
+                                # t8_next = t7_next * weight_next
+                                t8_next = t7_next * weight_next_i
+                                t3_next_lanes = t3_next_lanes + t2_next
+                                t10_next_lanes = fma(dy_next_i, t8_next, t10_next_lanes)
+                            t3_next_lanes_total += as_float64(t3_next_lanes)
+                            t10_next_lanes_total += as_float64(t10_next_lanes)
                 else:
-                    for i in range(0, 1024, 16):
-                        dy_i = load(dy_row, i, 16)
+                    for i in range(0, 1024, 32):
+                        dy_i = load(dy_row, i, 32)
+                        x_i = load(x_row, i, 32)
+                        signal_fence()
                         # t1 = dy * rstd_value
                         t1 = dy_i * rstd_value_f32
-                        weight_i = load(weight, i, 16)
+                        weight_i = load(weight, i, 32)
                         # t2 = t1 * weight
                         t2 = t1 * weight_i
                         # t5 = t2 - t4
                         t5 = t2 - t4_f32
-                        x_i = load(x_row, i, 16)
                         # t6 = x - mu_high_value
                         t6 = x_i - mu_high_value_f32
                         # t7 = t6 - mu_low_value
@@ -370,9 +559,9 @@ def lnc_layer_norm_backward(
                         # dx_i = t5 + t7 * t14
                         dx_i = fma(t7, t14_f32, t5)
                         store(dx_row, i, dx_i)
-                        dweight_sum_i = load(dweight_sum_row, i, 16)
+                        dweight_sum_i = load(dweight_sum_row, i, 32)
                         store(dweight_sum_row, i, fma(t1, t7, dweight_sum_i))
-                        dbias_sum_i = load(dbias_sum_row, i, 16)
+                        dbias_sum_i = load(dbias_sum_row, i, 32)
                         store(dbias_sum_row, i, dbias_sum_i + dy_i)
             else:
                 # t12 = square(rstd_value)
@@ -433,6 +622,30 @@ def lnc_layer_norm_backward(
                     store(dweight_sum_row, i, fma(t1_wide, t7_wide, dweight_sum_wide_i))
                     dbias_sum_wide_i = as_float64(load(dbias_sum_row, i, 4))
                     store(dbias_sum_row, i, dbias_sum_wide_i + dy_wide)
+                if row < last_row:
+                    t3_next_lanes_total = f64x(0.0, 32)
+                    t10_next_lanes_total = f64x(0.0, 32)
+                    for start in range(0, 1024, 512):
+                        t3_next_lanes = f32x(0.0, 32)
+                        t10_next_lanes = f32x(0.0, 32)
+                        for i in range(start, min(start + 512, 1024), 32):
+                            dy_next_i = load(dy_next, i, 32)
+                            # t1_next = dy_next * rstd_value_next
+                            t1_next = dy_next_i * rstd_value_next_f32
+                            weight_next_i = load(weight_next, i, 32)
+                            # t2_next = t1_next * weight_next
+                            t2_next = t1_next * weight_next_i
+                            x_next_i = load(x_next, i, 32)
+                            # t6_next = x_next - mu_high_value_next
+                            t6_next = x_next_i - mu_high_value_next_f32
+                            # t7_next = t6_next - mu_low_value_next
+                            t7_next = t6_next - mu_low_value_next_f32
+                            # t8_next = t7_next * weight_next
+                            t8_next = t7_next * weight_next_i
+                            t3_next_lanes = t3_next_lanes + t2_next
+                            t10_next_lanes = fma(dy_next_i, t8_next, t10_next_lanes)
+                        t3_next_lanes_total += as_float64(t3_next_lanes)
+                        t10_next_lanes_total += as_float64(t10_next_lanes)
     if streamed:
         fence()
     return 0

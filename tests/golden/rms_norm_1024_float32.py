@@ -21,6 +21,7 @@ from lncompile.emit.standins import (
     prefetch,
     read,
     rsqrt,
+    signal_fence,
     square,
     store,
     store_partial,
@@ -31,17 +32,23 @@ from lncompile.emit.standins import (
 
 
 def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
+    if begin >= end:
+        return 0
+    last_row = end - 1
+    row_next = begin
+    x_next = advance(x, row_next * 1024)
+    t3_next_lanes_total = f64x(0.0, 32)
+    for start in range(0, 1024, 512):
+        t3_next_lanes = f32x(0.0, 32)
+        for i in range(start, min(start + 512, 1024), 32):
+            x_next_i = load(x_next, i, 32)
+            t3_next_lanes = fma(x_next_i, x_next_i, t3_next_lanes)
+        t3_next_lanes_total += as_float64(t3_next_lanes)
     streamed = rows >= 3072
     for row in range(begin, end):
         x_row = advance(x, row * 1024)
         y_row = advance(y, row * 1024)
-        t3_lanes_total = f64x(0.0, 32)
-        for start in range(0, 1024, 512):
-            t3_lanes = f32x(0.0, 32)
-            for i in range(start, min(start + 512, 1024), 32):
-                x_i = load(x_row, i, 32)
-                t3_lanes = fma(x_i, x_i, t3_lanes)
-            t3_lanes_total += as_float64(t3_lanes)
+        t3_lanes_total = t3_next_lanes_total
         # t3 = mean[d](square(x))
         t3 = total(t3_lanes_total) / 1024.0
         # t4 = t3 + 1e-05
@@ -50,42 +57,74 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
         rstd_value = rsqrt(t4)
         rstd_value_f32 = as_float32(rstd_value)
         ordinary = is_finite(t3) and is_moderate(rstd_value)
+        row_next = min(row + 1, last_row)
+        x_next = advance(x, row_next * 1024)
         if ordinary:
-            if streamed:
-                start = min(elements_to_boundary(y_row, 32), 1024)
-                stop = start + (1024 - start) // 16 * 16
-                left = 1024 - stop
-                if start > 0:
-                    i = 0
-                    x_i = load_partial(x_row, i, start, 16)
-                    weight_i = load_partial(weight, i, start, 16)
-                    # t1 = x * weight
-                    t1 = x_i * weight_i
-                    # y_i = t1 * rstd_value
-                    y_i = t1 * rstd_value_f32
-                    store_partial(y_row, i, start, y_i)
-                for i in range(start, stop, 16):
-                    prefetch(x_row, i + 2048, 16, 2)
-                    x_i = load(x_row, i, 16)
-                    weight_i = load(weight, i, 16)
-                    # t1 = x * weight
-                    t1 = x_i * weight_i
-                    # y_i = t1 * rstd_value
-                    y_i = t1 * rstd_value_f32
-                    stream(y_row, i, y_i, 32)
-                if left > 0:
-                    i = stop
-                    x_i = load_partial(x_row, i, left, 16)
-                    weight_i = load_partial(weight, i, left, 16)
-                    # t1 = x * weight
-                    t1 = x_i * weight_i
-                    # y_i = t1 * rstd_value
-                    y_i = t1 * rstd_value_f32
-                    store_partial(y_row, i, left, y_i)
+            if row < last_row:
+                if streamed:
+                    start = min(elements_to_boundary(y_row, 32), 1024)
+                    stop = start + (1024 - start) // 32 * 32
+                    left = 1024 - stop
+                    x_next = advance(x_next, -start)
+                    if start > 0:
+                        i = 0
+                        x_i = load_partial(x_row, i, start, 16)
+                        weight_i = load_partial(weight, i, start, 16)
+                        # t1 = x * weight
+                        t1 = x_i * weight_i
+                        # y_i = t1 * rstd_value
+                        y_i = t1 * rstd_value_f32
+                        store_partial(y_row, i, start, y_i)
+                    t3_next_lanes_total = f64x(0.0, 32)
+                    for chunk in range(start, start + 1024, 512):
+                        t3_next_lanes = f32x(0.0, 32)
+                        for i in range(chunk, min(chunk + 512, stop), 32):
+                            prefetch(x_next, i + 512, 32, 1)
+                            x_i = load(x_row, i, 32)
+                            signal_fence()
+                            weight_i = load(weight, i, 32)
+                            # t1 = x * weight
+                            t1 = x_i * weight_i
+                            # y_i = t1 * rstd_value
+                            y_i = t1 * rstd_value_f32
+                            stream(y_row, i, y_i, 32)
+                            x_next_i = load(x_next, i, 32)
+                            t3_next_lanes = fma(x_next_i, x_next_i, t3_next_lanes)
+                        if chunk + 512 >= start + 1024:
+                            for i in range(stop, start + 1024, 32):
+                                x_next_i = load(x_next, i, 32)
+                                t3_next_lanes = fma(x_next_i, x_next_i, t3_next_lanes)
+                        t3_next_lanes_total += as_float64(t3_next_lanes)
+                    if left > 0:
+                        i = stop
+                        x_i = load_partial(x_row, i, left, 32)
+                        weight_i = load_partial(weight, i, left, 32)
+                        # t1 = x * weight
+                        t1 = x_i * weight_i
+                        # y_i = t1 * rstd_value
+                        y_i = t1 * rstd_value_f32
+                        store_partial(y_row, i, left, y_i)
+                else:
+                    t3_next_lanes_total = f64x(0.0, 32)
+                    for start in range(0, 1024, 512):
+                        t3_next_lanes = f32x(0.0, 32)
+                        for i in range(start, min(start + 512, 1024), 32):
+                            x_i = load(x_row, i, 32)
+                            signal_fence()
+                            weight_i = load(weight, i, 32)
+                            # t1 = x * weight
+                            t1 = x_i * weight_i
+                            # y_i = t1 * rstd_value
+                            y_i = t1 * rstd_value_f32
+                            store(y_row, i, y_i)
+                            x_next_i = load(x_next, i, 32)
+                            t3_next_lanes = fma(x_next_i, x_next_i, t3_next_lanes)
+                        t3_next_lanes_total += as_float64(t3_next_lanes)
             else:
-                for i in range(0, 1024, 16):
-                    x_i = load(x_row, i, 16)
-                    weight_i = load(weight, i, 16)
+                for i in range(0, 1024, 32):
+                    x_i = load(x_row, i, 32)
+                    signal_fence()
+                    weight_i = load(weight, i, 32)
                     # t1 = x * weight
                     t1 = x_i * weight_i
                     # y_i = t1 * rstd_value
@@ -113,6 +152,14 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
                 # y_i = t1 * rstd_value
                 y_wide = t1_wide * rstd_value
                 store(y_row, i, y_wide)
+            if row < last_row:
+                t3_next_lanes_total = f64x(0.0, 32)
+                for start in range(0, 1024, 512):
+                    t3_next_lanes = f32x(0.0, 32)
+                    for i in range(start, min(start + 512, 1024), 32):
+                        x_next_i = load(x_next, i, 32)
+                        t3_next_lanes = fma(x_next_i, x_next_i, t3_next_lanes)
+                    t3_next_lanes_total += as_float64(t3_next_lanes)
         if is_given(rstd):
             write(rstd, row, rstd_value)
     if streamed:
@@ -121,6 +168,24 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
 
 
 def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end):
+    if begin >= end:
+        return 0
+    last_row = min(end * 64, rows) - 1
+    row_next = begin * 64
+    dy_next = advance(dy, row_next * 1024)
+    x_next = advance(x, row_next * 1024)
+    weight_next = weight
+    t3_next_lanes_total = f64x(0.0, 32)
+    for start in range(0, 1024, 512):
+        t3_next_lanes = f32x(0.0, 32)
+        for i in range(start, min(start + 512, 1024), 32):
+            dy_next_i = load(dy_next, i, 32)
+            x_next_i = load(x_next, i, 32)
+            weight_next_i = load(weight_next, i, 32)
+            # t1_next = x_next * weight_next
+            t1_next = x_next_i * weight_next_i
+            t3_next_lanes = fma(dy_next_i, t1_next, t3_next_lanes)
+        t3_next_lanes_total += as_float64(t3_next_lanes)
     streamed = rows >= 3072
     for block in range(begin, end):
         sums = advance(dweight_sum, block * 1024)
@@ -134,17 +199,7 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end
             rstd_value = read(rstd, row)
             # t5 = square(rstd_value)
             t5 = square(rstd_value)
-            t3_lanes_total = f64x(0.0, 32)
-            for start in range(0, 1024, 512):
-                t3_lanes = f32x(0.0, 32)
-                for i in range(start, min(start + 512, 1024), 32):
-                    dy_i = load(dy_row, i, 32)
-                    x_i = load(x_row, i, 32)
-                    weight_i = load(weight, i, 32)
-                    # t1 = x * weight
-                    t1 = x_i * weight_i
-                    t3_lanes = fma(dy_i, t1, t3_lanes)
-                t3_lanes_total += as_float64(t3_lanes)
+            t3_lanes_total = t3_next_lanes_total
             # t3 = sum[d](dy * t1)
             t3 = total(t3_lanes_total)
             # t4 = t3 * rstd_value
@@ -156,59 +211,110 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end
             t7_f32 = as_float32(t7)
             rstd_value_f32 = as_float32(rstd_value)
             ordinary = is_finite(t3) and fits_float32(t7) and is_moderate(rstd_value)
+            row_next = min(row + 1, last_row)
+            dy_next = advance(dy, row_next * 1024)
+            x_next = advance(x, row_next * 1024)
+            weight_next = weight
             if ordinary:
-                if streamed:
-                    start = min(elements_to_boundary(dx_row, 32), 1024)
-                    stop = start + (1024 - start) // 16 * 16
-                    left = 1024 - stop
-                    if start > 0:
-                        i = 0
-                        x_i = load_partial(x_row, i, start, 16)
-                        dy_i = load_partial(dy_row, i, start, 16)
-                        weight_i = load_partial(weight, i, start, 16)
-                        # t8 = x * t7
-                        t8 = x_i * t7_f32
-                        # t9 = dy * rstd_value
-                        t9 = dy_i * rstd_value_f32
-                        # dx_i = t8 + t9 * weight
-                        dx_i = fma(t9, weight_i, t8)
-                        store_partial(dx_row, i, start, dx_i)
-                        dweight_sum_i = load_partial(dweight_sum_row, i, start, 16)
-                        store_partial(dweight_sum_row, i, start, fma(t9, x_i, dweight_sum_i))
-                    for i in range(start, stop, 16):
-                        prefetch(x_row, i + 2048, 16, 2)
-                        prefetch(dy_row, i + 2048, 16, 2)
-                        x_i = load(x_row, i, 16)
-                        dy_i = load(dy_row, i, 16)
-                        weight_i = load(weight, i, 16)
-                        # t8 = x * t7
-                        t8 = x_i * t7_f32
-                        # t9 = dy * rstd_value
-                        t9 = dy_i * rstd_value_f32
-                        # dx_i = t8 + t9 * weight
-                        dx_i = fma(t9, weight_i, t8)
-                        stream(dx_row, i, dx_i, 32)
-                        dweight_sum_i = load(dweight_sum_row, i, 16)
-                        store(dweight_sum_row, i, fma(t9, x_i, dweight_sum_i))
-                    if left > 0:
-                        i = stop
-                        x_i = load_partial(x_row, i, left, 16)
-                        dy_i = load_partial(dy_row, i, left, 16)
-                        weight_i = load_partial(weight, i, left, 16)
-                        # t8 = x * t7
-                        t8 = x_i * t7_f32
-                        # t9 = dy * rstd_value
-                        t9 = dy_i * rstd_value_f32
-                        # dx_i = t8 + t9 * weight
-                        dx_i = fma(t9, weight_i, t8)
-                        store_partial(dx_row, i, left, dx_i)
-                        dweight_sum_i = load_partial(dweight_sum_row, i, left, 16)
-                        store_partial(dweight_sum_row, i, left, fma(t9, x_i, dweight_sum_i))
+                if row < last_row:
+                    if streamed:
+                        start = min(elements_to_boundary(dx_row, 32), 1024)
+                        stop = start + (1024 - start) // 32 * 32
+                        left = 1024 - stop
+                        dy_next = advance(dy_next, -start)
+                        weight_next = advance(weight_next, -start)
+                        x_next = advance(x_next, -start)
+                        if start > 0:
+                            i = 0
+                            x_i = load_partial(x_row, i, start, 16)
+                            dy_i = load_partial(dy_row, i, start, 16)
+                            weight_i = load_partial(weight, i, start, 16)
+                            # t8 = x * t7
+                            t8 = x_i * t7_f32
+                            # t9 = dy * rstd_value
+                            t9 = dy_i * rstd_value_f32
+                            # dx_i = t8 + t9 * weight
+                            dx_i = fma(t9, weight_i, t8)
+                            store_partial(dx_row, i, start, dx_i)
+                            dweight_sum_i = load_partial(dweight_sum_row, i, start, 16)
+                            store_partial(dweight_sum_row, i, start, fma(t9, x_i, dweight_sum_i))
+                        t3_next_lanes_total = f64x(0.0, 32)
+                        for chunk in range(start, start + 1024, 512):
+                            t3_next_lanes = f32x(0.0, 32)
+                            for i in range(chunk, min(chunk + 512, stop), 32):
+                                prefetch(dy_next, i + 512, 32, 1)
+                                prefetch(x_next, i + 512, 32, 1)
+                                x_i = load(x_row, i, 32)
+                                dy_i = load(dy_row, i, 32)
+                                weight_i = load(weight, i, 32)
+                                # t8 = x * t7
+                                t8 = x_i * t7_f32
+                                # t9 = dy * rstd_value
+                                t9 = dy_i * rstd_value_f32
+                                # dx_i = t8 + t9 * weight
+                                dx_i = fma(t9, weight_i, t8)
+                                stream(dx_row, i, dx_i, 32)
+                                dweight_sum_i = load(dweight_sum_row, i, 32)
+                                store(dweight_sum_row, i, fma(t9, x_i, dweight_sum_i))
+                                dy_next_i = load(dy_next, i, 32)
+                                x_next_i = load(x_next, i, 32)
+                                weight_next_i = load(weight_next, i, 32)
+                                # t1_next = x_next * weight_next
+                                t1_next = x_next_i * weight_next_i
+                                t3_next_lanes = fma(dy_next_i, t1_next, t3_next_lanes)
+                            if chunk + 512 >= start + 1024:
+                                for i in range(stop, start + 1024, 32):
+                                    dy_next_i = load(dy_next, i, 32)
+                                    x_next_i = load(x_next, i, 32)
+                                    weight_next_i = load(weight_next, i, 32)
+                                    # t1_next = x_next * weight_next
+                                    t1_next = x_next_i * weight_next_i
+                                    t3_next_lanes = fma(dy_next_i, t1_next, t3_next_lanes)
+                            t3_next_lanes_total += as_float64(t3_next_lanes)
+                        if left > 0:
+                            i = stop
+                            x_i = load_partial(x_row, i, left, 32)
+                            dy_i = load_partial(dy_row, i, left, 32)
+                            weight_i = load_partial(weight, i, left, 32)
+                            # t8 = x * t7
+                            t8 = x_i * t7_f32
+                            # t9 = dy * rstd_value
+                            t9 = dy_i * rstd_value_f32
+                            # dx_i = t8 + t9 * weight
+                            dx_i = fma(t9, weight_i, t8)
+                            store_partial(dx_row, i, left, dx_i)
+                            dweight_sum_i = load_partial(dweight_sum_row, i, left, 32)
+                            store_partial(dweight_sum_row, i, left, fma(t9, x_i, dweight_sum_i))
+                    else:
+                        t3_next_lanes_total = f64x(0.0, 32)
+                        for start in range(0, 1024, 512):
+                            t3_next_lanes = f32x(0.0, 32)
+                            for i in range(start, min(start + 512, 1024), 32):
+                                x_i = load(x_row, i, 32)
+                                dy_i = load(dy_row, i, 32)
+                                weight_i = load(weight, i, 32)
+                                # t8 = x * t7
+                                t8 = x_i * t7_f32
+                                # t9 = dy * rstd_value
+                                t9 = dy_i * rstd_value_f32
+                                # dx_i = t8 + t9 * weight
+                                dx_i = fma(t9, weight_i, t8)
+                                store(dx_row, i, dx_i)
+                                dweight_sum_i = load(dweight_sum_row, i, 32)
+                                store(dweight_sum_row, i, fma(t9, x_i, dweight_sum_i))
+                                dy_next_i = load(dy_next, i, 32)
+                                x_next_i = load(x_next, i, 32)
+                                weight_next_i = load(weight_next, i, 32)
+                                # t1_next = x_next * weight_next
+                                t1_next = x_next_i * weight_next_i
+                                t3_next_lanes = fma(dy_next_i, t1_next, t3_next_lanes)
+                            t3_next_lanes_total += as_float64(t3_next_lanes)
                 else:
-                    for i in range(0, 1024, 16):
-                        x_i = load(x_row, i, 16)
-                        dy_i = load(dy_row, i, 16)
-                        weight_i = load(weight, i, 16)
+                    for i in range(0, 1024, 32):
+                        x_i = load(x_row, i, 32)
+                        dy_i = load(dy_row, i, 32)
+                        signal_fence()
+                        weight_i = load(weight, i, 32)
                         # t8 = x * t7
                         t8 = x_i * t7_f32
                         # t9 = dy * rstd_value
@@ -216,7 +322,7 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end
                         # dx_i = t8 + t9 * weight
                         dx_i = fma(t9, weight_i, t8)
                         store(dx_row, i, dx_i)
-                        dweight_sum_i = load(dweight_sum_row, i, 16)
+                        dweight_sum_i = load(dweight_sum_row, i, 32)
                         store(dweight_sum_row, i, fma(t9, x_i, dweight_sum_i))
             else:
                 # t5 = square(rstd_value)
@@ -253,6 +359,18 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end
                     store(dx_row, i, dx_wide)
                     dweight_sum_wide_i = as_float64(load(dweight_sum_row, i, 4))
                     store(dweight_sum_row, i, fma(t9_wide, x_wide, dweight_sum_wide_i))
+                if row < last_row:
+                    t3_next_lanes_total = f64x(0.0, 32)
+                    for start in range(0, 1024, 512):
+                        t3_next_lanes = f32x(0.0, 32)
+                        for i in range(start, min(start + 512, 1024), 32):
+                            dy_next_i = load(dy_next, i, 32)
+                            x_next_i = load(x_next, i, 32)
+                            weight_next_i = load(weight_next, i, 32)
+                            # t1_next = x_next * weight_next
+                            t1_next = x_next_i * weight_next_i
+                            t3_next_lanes = fma(dy_next_i, t1_next, t3_next_lanes)
+                        t3_next_lanes_total += as_float64(t3_next_lanes)
     if streamed:
         fence()
     return 0

@@ -23,6 +23,7 @@ from lncompile.emit.standins import (
     partial_total,
     read,
     rsqrt,
+    signal_fence,
     square,
     store,
     stream,
@@ -67,18 +68,20 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
             ordinary = read(ordinary_memory, row - from_row) > 0.0
             if ordinary:
                 if streamed:
-                    for i in range(0, 64, 8):
-                        x_i = load(x_row, i, 8)
-                        weight_i = load(weight, i, 8)
+                    for i in range(0, 64, 32):
+                        x_i = load(x_row, i, 32)
+                        signal_fence()
+                        weight_i = load(weight, i, 32)
                         # t1 = x * weight
                         t1 = x_i * weight_i
                         # y_i = t1 * rstd_value
                         y_i = t1 * rstd_value_f32
                         stream(y_row, i, y_i, 32)
                 else:
-                    for i in range(0, 64, 8):
-                        x_i = load(x_row, i, 8)
-                        weight_i = load(weight, i, 8)
+                    for i in range(0, 64, 32):
+                        x_i = load(x_row, i, 32)
+                        signal_fence()
+                        weight_i = load(weight, i, 32)
                         # t1 = x * weight
                         t1 = x_i * weight_i
                         # y_i = t1 * rstd_value
@@ -164,10 +167,11 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end
                 ordinary = read(ordinary_memory, row - from_row) > 0.0
                 if ordinary:
                     if streamed:
-                        for i in range(0, 64, 8):
-                            x_i = load(x_row, i, 8)
-                            dy_i = load(dy_row, i, 8)
-                            weight_i = load(weight, i, 8)
+                        for i in range(0, 64, 32):
+                            x_i = load(x_row, i, 32)
+                            dy_i = load(dy_row, i, 32)
+                            signal_fence()
+                            weight_i = load(weight, i, 32)
                             # t8 = x * t7
                             t8 = x_i * t7_f32
                             # t9 = dy * rstd_value
@@ -175,13 +179,14 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end
                             # dx_i = t8 + t9 * weight
                             dx_i = fma(t9, weight_i, t8)
                             stream(dx_row, i, dx_i, 32)
-                            dweight_sum_i = load(dweight_sum_row, i, 8)
+                            dweight_sum_i = load(dweight_sum_row, i, 32)
                             store(dweight_sum_row, i, fma(t9, x_i, dweight_sum_i))
                     else:
-                        for i in range(0, 64, 8):
-                            x_i = load(x_row, i, 8)
-                            dy_i = load(dy_row, i, 8)
-                            weight_i = load(weight, i, 8)
+                        for i in range(0, 64, 32):
+                            x_i = load(x_row, i, 32)
+                            dy_i = load(dy_row, i, 32)
+                            signal_fence()
+                            weight_i = load(weight, i, 32)
                             # t8 = x * t7
                             t8 = x_i * t7_f32
                             # t9 = dy * rstd_value
@@ -189,7 +194,7 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end
                             # dx_i = t8 + t9 * weight
                             dx_i = fma(t9, weight_i, t8)
                             store(dx_row, i, dx_i)
-                            dweight_sum_i = load(dweight_sum_row, i, 8)
+                            dweight_sum_i = load(dweight_sum_row, i, 32)
                             store(dweight_sum_row, i, fma(t9, x_i, dweight_sum_i))
                 else:
                     # t5 = square(rstd_value)

@@ -139,6 +139,15 @@ def fence(typing_context: Any) -> Any:
     return types.void(), generate
 
 
+@intrinsic
+def signal_fence(typing_context: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.fence("seq_cst", "singlethread")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 @intrinsic(prefer_literal=True)
 def prefetch(typing_context: Any, pointer: Any, index: Any, count: Any, level: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
