@@ -39,7 +39,7 @@ class Elements:
         if self.context.loops.across or self.context.loops.vector is None:
             left = row.rest if self.context.loops.across else None
             body = [*self._fetched_step(row, left, stream=False), *self.sums.step_totals(row, left)]
-            return [*row.over_steps(start, body), *self._tiles_written()]
+            return [*row.over_steps(start, body), *self._tiles_written(stream=not row.careful)]
         start += [
             f"{self.sums.lanes(out, row)} = {row.width.filled(neutral(out))}"
             for out in self.context.step_sums
@@ -69,7 +69,7 @@ class Elements:
             return None
         lanes = self.context.schedule.held_lanes // max(2, 1 << (len(first) - 1).bit_length())
         if isinstance(row.length, int):
-            lanes = min(lanes, 1 << row.length.bit_length() - 1)
+            lanes = min(lanes, 1 << max(row.length, 1).bit_length() - 1)
         if lanes <= row.width.lanes:
             return None
         wide = replace(row, width=replace(row.width, lanes=lanes))
@@ -89,13 +89,25 @@ class Elements:
             if isinstance(node, Input) and set(node.dims) == domain and not node.at_start
         ]
 
-    def _tiles_written(self) -> list[str]:
+    def _tiles_written(self, *, stream: bool) -> list[str]:
+        """Tiles as rows again, whole ones past the caches where results may be large."""
         lines = []
         nest = self.context.nest
         for out in self.context.element_outputs:
-            if nest.is_tiled(out):
-                line = f"store_rows({out.name}, {nest.tile(out)}, {nest.row_pointer(out)})"
+            if not nest.is_tiled(out):
+                continue
+            line = f"store_rows({out.name}, {nest.tile(out)}, {nest.row_pointer(out)})"
+            if not stream or out not in self.streaming.tiles:
                 lines += if_given(out, line)
+                continue
+            start, size = nest.start_of_tile(out), f"{nest.length(nest.steps[0])}, {nest.loops.lanes}"
+            past = f"{size}, {nest.row_pointer(out)}, {self.context.schedule.stream_bytes}"
+            lines += [
+                f"if streamed and count == {nest.loops.lanes}:",
+                f"    stream_rows({out.name}, {start}, {past})",
+                "else:",
+                f"    {line}",
+            ]
         return lines
 
     def lines(self, row: Row) -> list[str]:

@@ -73,13 +73,14 @@ class StageKernel:
             *(f"{name} = {made[name]}" for name in sorted(made)),
             *self.context.nest.counted(),
         ]
-        if self.streaming.tiles_ahead:
-            before.append(self.streaming.large())
+        if self.streaming.tiles_ahead or self.streaming.tiles:
+            before += [self.streaming.large(), *self.streaming.decided_of_tiles()]
         if overlapped:
             before += overlapped.before()
         last: list[str] = []
         if self.streaming.outputs:
             before += self.streaming.decided()
+        if self.streaming.outputs or self.streaming.tiles:
             last = ["if streamed:", "    fence()"]
         unit, indices = self.context.nest.indices()
         if fast.together and not self.context.stage.block_axis:

@@ -64,6 +64,7 @@ __all__ = [
     "store_partial",
     "store_rows",
     "stream",
+    "stream_rows",
     "tanh",
     "total",
     "totals",
@@ -135,6 +136,12 @@ def store_rows(p: Pointer, start: int, count: int, length: int, lanes: int, scra
     """Write ``count`` rows from ``p[start]`` on, which lie in ``scratch`` as columns."""
     assert scratch.array is not None
     store(p, start, scratch.array.reshape(length, lanes).T[:count].flatten())
+
+
+def stream_rows(p: Pointer, start: int, length: int, lanes: int, scratch: Pointer, boundary: int) -> None:
+    """Like :func:`store_rows` of ``lanes`` rows, past the caches; ``p[start]`` lies on a boundary."""
+    assert elements_to_boundary(advance(p, start), boundary) == 0, "an unaligned stream"
+    store_rows(p, start, lanes, length, lanes, scratch)
 
 
 def store(p: Pointer, i: int, value: Any) -> None:

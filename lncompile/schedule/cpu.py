@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from lncompile.dtypes import TABLE
 from lncompile.errors import LncValueError
-from lncompile.ir import MOMENTS, Program, Reduce
+from lncompile.ir import Program
 from lncompile.schedule.changes import changes
 
 #: No heuristic is near them; a record with more in it was not written by the tuner.
@@ -122,11 +122,13 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
         column_lanes=4 * register,
         # Two more small stages cost less than vectors of a few elements.
         shortest_vector=16,
-        # Layer norm forward in the caches, rows side by side against only their row-sized values, one thread
-        # of a Xeon with AVX-512, least of 16 rounds, in ns an element: 16 features 0.40 and 0.65, 24 0.44 and
-        # 0.53, 33 0.37 and 0.43, 48 0.44 and 0.30. RMS norm has one sum to add up across the lanes, not two
-        # and a pivot: 24 features 0.24 and 0.24, 32 0.21 and 0.14, 33 0.29 and 0.19.
-        short_row=40 if _has_moments(program) else 24,
+        # Forward in the caches, rows side by side against only their row-sized values, a thread of a Xeon
+        # with AVX-512, least of 16 rounds, in ns an element: layer norm of 16 features 0.40 and 0.65, 24 0.44
+        # and 0.53, 33 0.37 and 0.43, 48 0.44 and 0.30; RMS norm, which has one sum to add up across lanes, 24
+        # 0.24 and 0.24, 33 0.29 and 0.19. But past the caches only whole tiles go: RMS norm of 33 on memory
+        # 0.93 and 1.11, of 40 0.86 and 0.94; and rows wait for each other where y lies just behind x, in the
+        # caches 0.53 and 1.02 (``emit/elements.py``).
+        short_row=40,
         # Backward, where side by side every column is added up across the lanes: 12 features 0.63 and 1.01,
         # 20 0.64 and 0.77, 24 0.67 and 0.60, 33 0.59 and 0.49, 48 0.65 and 0.41.
         short_summing_row=20,
@@ -178,10 +180,6 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
         # Like terms round alike: results were 80 roundings off after 1024 additions a lane, 16 after 32.
         steps_to_total=16,
     )
-
-
-def _has_moments(program: Program) -> bool:
-    return any(isinstance(node, Reduce) and node.op in MOMENTS for node in program.nodes)
 
 
 #: Additions of like terms that a float32 sum may have, as like terms round alike: 441 equal ones in float32

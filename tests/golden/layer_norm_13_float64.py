@@ -7,7 +7,9 @@ from lncompile.emit.standins import (
     advance,
     columns,
     columns_for,
+    elements_to_boundary,
     f64x,
+    fence,
     fma,
     is_given,
     keep_first,
@@ -21,6 +23,7 @@ from lncompile.emit.standins import (
     store,
     store_partial,
     store_rows,
+    stream_rows,
     total,
     write,
 )
@@ -28,6 +31,7 @@ from lncompile.emit.standins import (
 
 def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begin, end):
     large = rows >= 120989
+    streamed = large and elements_to_boundary(y, 32) == 0
     for tile in range(begin, end):
         i = tile * 16
         count = min(16, rows - i)
@@ -81,13 +85,18 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
             # y_i = t3 * rstd_value + bias
             y_i = fma(t3, rstd_value, bias_i)
             store(y_at, 0, y_i)
-        store_rows(y, i * 13, count, 13, 16, y_tile)
+        if streamed and count == 16:
+            stream_rows(y, i * 13, 13, 16, y_tile, 32)
+        else:
+            store_rows(y, i * 13, count, 13, 16, y_tile)
         if is_given(mu_high):
             store_partial(mu_high, i, count, mu_high_value)
         if is_given(mu_low):
             store_partial(mu_low, i, count, mu_low_value)
         if is_given(rstd):
             store_partial(rstd, i, count, rstd_value)
+    if streamed:
+        fence()
     return 0
 
 
@@ -106,6 +115,7 @@ def lnc_layer_norm_backward(
     end,
 ):
     large = rows >= 120989
+    streamed = large and elements_to_boundary(dx, 32) == 0
     for tile in range(begin, end):
         i = tile * 16
         count = min(16, rows - i)
@@ -174,7 +184,12 @@ def lnc_layer_norm_backward(
             store(dx_at, 0, dx_i)
             write(dweight_sum, tile * 13 + d, total(keep_first(t1 * t7, count, 0.0)))
             write(dbias_sum, tile * 13 + d, total(keep_first(dy_i, count, 0.0)))
-        store_rows(dx, i * 13, count, 13, 16, dx_tile)
+        if streamed and count == 16:
+            stream_rows(dx, i * 13, 13, 16, dx_tile, 32)
+        else:
+            store_rows(dx, i * 13, count, 13, 16, dx_tile)
+    if streamed:
+        fence()
     return 0
 
 

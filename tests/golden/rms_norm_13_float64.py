@@ -7,7 +7,9 @@ from lncompile.emit.standins import (
     advance,
     columns,
     columns_for,
+    elements_to_boundary,
     f64x,
+    fence,
     fma,
     is_given,
     keep_first,
@@ -20,6 +22,7 @@ from lncompile.emit.standins import (
     store,
     store_partial,
     store_rows,
+    stream_rows,
     total,
     write,
 )
@@ -27,6 +30,7 @@ from lncompile.emit.standins import (
 
 def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
     large = rows >= 120989
+    streamed = large and elements_to_boundary(y, 32) == 0
     for tile in range(begin, end):
         i = tile * 16
         count = min(16, rows - i)
@@ -55,14 +59,20 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
             # y_i = t1 * rstd_value
             y_i = t1 * rstd_value
             store(y_at, 0, y_i)
-        store_rows(y, i * 13, count, 13, 16, y_tile)
+        if streamed and count == 16:
+            stream_rows(y, i * 13, 13, 16, y_tile, 32)
+        else:
+            store_rows(y, i * 13, count, 13, 16, y_tile)
         if is_given(rstd):
             store_partial(rstd, i, count, rstd_value)
+    if streamed:
+        fence()
     return 0
 
 
 def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end):
     large = rows >= 120989
+    streamed = large and elements_to_boundary(dx, 32) == 0
     for tile in range(begin, end):
         i = tile * 16
         count = min(16, rows - i)
@@ -108,7 +118,12 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end
             dx_i = fma(t9, weight_i, t8)
             store(dx_at, 0, dx_i)
             write(dweight_sum, tile * 13 + d, total(keep_first(t9 * x_i, count, 0.0)))
-        store_rows(dx, i * 13, count, 13, 16, dx_tile)
+        if streamed and count == 16:
+            stream_rows(dx, i * 13, 13, 16, dx_tile, 32)
+        else:
+            store_rows(dx, i * 13, count, 13, 16, dx_tile)
+    if streamed:
+        fence()
     return 0
 
 

@@ -13,6 +13,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import CPUContext
 from numba.core.registry import cpu_target
 from numba.core.types.misc import CPointer
+from numba.core.typing import Context
 
 from lncompile.backends.cpu import (
     arithmetic,
@@ -95,19 +96,38 @@ class _KernelContext(CPUContext):
         """Add nothing: kernels have no objects that a runtime would count."""
 
 
+class _KernelTyping(Context):
+    """Types calls, each kind once a module: kernels make the same ones hundreds of times.
+
+    Layer norm of 1024 features has 1236 calls of 160 kinds, which took a fifth of the time to compile it.
+    """
+
+    lnc_signatures: dict[Any, Any]
+
+    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        """The signature of a call."""
+        call = (func, args, tuple(kws.items()))
+        found = self.lnc_signatures.get(call)
+        if found is None:
+            found = self.lnc_signatures[call] = super().resolve_function_type(func, args, kws)
+        return found
+
+
 @contextmanager
 def _kernel_context() -> Iterator[Any]:
     """Numba's context of the CPU, which intrinsics are defined in, as one of kernels; the lock is held.
 
     What else is compiled in this process, before or after, loads what it needs.
     """
-    context = cpu_target.target_context
-    before = context.__class__
-    context.__class__ = _KernelContext
+    context, typing = cpu_target.target_context, cpu_target.typing_context
+    before = context.__class__, typing.__class__
+    context.__class__, typing.__class__ = _KernelContext, _KernelTyping
+    typing.lnc_signatures = {}
     try:
         yield context
     finally:
-        context.__class__ = before
+        context.__class__, typing.__class__ = before
+        del typing.lnc_signatures
 
 
 def prepare() -> None:

@@ -91,6 +91,33 @@ def store_rows(
     return signature, generate
 
 
+@intrinsic(prefer_literal=True)
+def stream_rows(
+    typing_context: Any, pointer: Any, start: Any, length: Any, lanes: Any, scratch: Any, boundary: Any
+) -> Any:
+    tile = _Tile(pointer, length, lanes)
+    line = int(boundary.literal_value) // tile.itemsize
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        target = builder.gep(args[0], [args[1]])
+        rows = tile.scratch(context, builder)
+        for count, first_row, width, first_column in tile.blocks(context):
+            vectors = [
+                tile.load_lanes(builder, args[4], first_column + at, first_row, count) for at in range(width)
+            ]
+            rows_of = _transposed(builder, vectors, width)
+            tile.store_rows(builder, rows, rows_of, first_row, width, first_column)
+        with cgutils.for_range(builder, I64(tile.lanes * tile.length // line)) as loop:
+            offset = builder.mul(loop.index, I64(line))
+            vector = builder.load(tile.at(builder, rows, offset, line), align=boundary.literal_value)
+            address = tile.at(builder, target, offset, line)
+            stored = builder.store(vector, address, align=boundary.literal_value)
+            stored.set_metadata("nontemporal", builder.module.add_metadata([lir.IntType(32)(1)]))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, length, lanes, scratch, boundary), generate
+
+
 class _Tile:
     """``lanes`` rows of ``length`` elements, one behind the other in memory."""
 
@@ -169,7 +196,11 @@ class _Tile:
         return self._vector(builder, start, row * self.length + column, width)
 
     def _vector(self, builder: Any, start: Any, offset: int, count: int) -> Any:
-        address = builder.gep(start, [I64(offset)])
+        return self.at(builder, start, I64(offset), count)
+
+    def at(self, builder: Any, start: Any, offset: Any, count: int) -> Any:
+        """The address of ``count`` elements from ``offset`` on, as a vector."""
+        address = builder.gep(start, [offset])
         return builder.bitcast(address, lir.VectorType(start.type.pointee, count).as_pointer())
 
 
