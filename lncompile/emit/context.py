@@ -33,7 +33,7 @@ class Context(StageOutputs):
     @property
     def element_lanes(self) -> int:
         """The width of the loops that write elements. Where these add to sums, tuning leaves it as it is."""
-        return self.schedule.statistics_lanes // 2 if self.step_sums else self.schedule.element_lanes
+        return self.schedule.statistics_lanes if self.step_sums else self.schedule.element_lanes
 
     def row_of(self, lanes: int) -> Row:
         """How rows are computed first."""

@@ -10,7 +10,7 @@ from lncompile.emit.loops import Ahead, Left, Row, over_features, prefetched
 from lncompile.emit.nest import as_python, product
 from lncompile.emit.outputs import if_given
 from lncompile.emit.streaming import Streaming
-from lncompile.emit.sums import Sums, neutral
+from lncompile.emit.sums import Sums
 from lncompile.emit.templates import fill
 from lncompile.ir import Input, Node, Output
 from lncompile.passes.stages import takes_long
@@ -40,10 +40,7 @@ class Elements:
             left = row.rest if self.context.loops.across else None
             body = [*self._fetched_step(row, left, stream=False), *self.sums.step_totals(row, left)]
             return [*row.over_steps(start, body), *self._tiles_written(stream=not row.careful)]
-        start += [
-            f"{self.sums.lanes(out, row)} = {row.width.filled(neutral(out))}"
-            for out in self.context.step_sums
-        ]
+        start += self.sums.opened(row)
 
         def step(left: Left) -> list[str]:
             return self._fetched_step(row, left, stream=stream and left is None)

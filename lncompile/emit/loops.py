@@ -258,13 +258,6 @@ class Row:
         nest = self.nest
         return looped([*start, *body], [(nest.index(name), nest.length(name)) for name in nest.steps])
 
-    def loop(self, roots: list[Node], step: Callable[[Left], list[str]]) -> list[str]:
-        """``step`` for all elements of the row; ``roots`` are the values that it needs."""
-        body = (
-            step(self.rest) if self.nest.loops.across else over_features(self.length, self.width.lanes, step)
-        )
-        return self.over_steps(self.step_start(roots), body)
-
     @property
     def in_blocks(self) -> bool:
         """Whether lanes get so many additions that they are added to a float64 total now and then."""
@@ -277,21 +270,25 @@ class Row:
         self, roots: list[Node], sums: list[str], step: Callable[[Left], list[str]]
     ) -> list[str]:
         """A loop whose steps add to the lanes of ``sums``, from zero; :meth:`total` is their sum."""
+        return self.summing_streaks(sums, self.step_start(roots), Streak(self, step))
+
+    def summing_streaks(self, sums: list[str], start: list[str], streak: Streak) -> list[str]:
+        """The same where each step of the loops around the vectors does a ``streak`` after ``start``."""
         zero = [f"{name} = {self.width.filled('0.0')}" for name in sums]
         if not (sums and self.in_blocks):
-            return [*zero, *self.loop(roots, step)]
+            return [*zero, *self.over_steps(start, streak.whole())]
         lanes = self.width.lanes
         close = [f"{name}_total += as_float64({name})" for name in sums]
         lines = [f"{name}_total = f64x(0.0, {lanes})" for name in sums]
         assert isinstance(self.length, int)
         if not self.nest.steps or self.length // lanes >= self.steps_to_total:
-            body = self._blocks_of_vectors(self.length, zero, step, close)
-            return [*lines, *self.over_steps(self.step_start(roots), body)]
-        return [*lines, *self._blocks_of_steps(roots, zero, step, close)]
+            return [*lines, *self.over_steps(start, streak.in_blocks(zero, close))]
+        return [*lines, *self._blocks_of_steps(zero, [*start, *streak.whole()], close)]
 
-    def _blocks_of_vectors(
+    def blocks_of_vectors(
         self, length: int, zero: list[str], step: Callable[[Left], list[str]], close: list[str]
     ) -> list[str]:
+        """All vectors in blocks, each of which begins with ``zero`` and ends with ``close``."""
         lanes = self.width.lanes
         left = length % lanes
         lines = fill(
@@ -306,16 +303,11 @@ class Row:
             lines += [*zero, f"i = {length - left}", *step(left), *close]
         return lines
 
-    def _blocks_of_steps(
-        self, roots: list[Node], zero: list[str], step: Callable[[Left], list[str]], close: list[str]
-    ) -> list[str]:
+    def _blocks_of_steps(self, zero: list[str], body: list[str], close: list[str]) -> list[str]:
         """Short steps: several of them add up before their sums are added to the totals."""
         assert isinstance(self.length, int)
         *outer, inner = self.nest.steps
         per = max(1, self.steps_to_total // -(-self.length // self.width.lanes))
-        across = self.nest.loops.across
-        vectors = step(self.rest) if across else over_features(self.length, self.width.lanes, step)
-        body = [*self.step_start(roots), *vectors]
         holes = {"open": zero, "body": body, "close": close}
         stop = as_python(self.nest.length(inner))
         lines = fill(
@@ -369,6 +361,26 @@ class Row:
         if self.ordinary_row:
             text = f"where(ordinary, as_float64({self.ordinary_row.repeated(node)}), {text})"
         return text
+
+
+@dataclass(frozen=True)
+class Streak:
+    """The vectors of one step of the loops around them, each of which is a ``step``."""
+
+    row: Row
+    step: Callable[[Left], list[str]]
+
+    def whole(self) -> list[str]:
+        """Lines for all of them."""
+        row = self.row
+        if row.nest.loops.across:
+            return self.step(row.rest)
+        return over_features(row.length, row.width.lanes, self.step)
+
+    def in_blocks(self, zero: list[str], close: list[str]) -> list[str]:
+        """The same in blocks, each of which begins with ``zero`` and ends with ``close``."""
+        assert isinstance(self.row.length, int)
+        return self.row.blocks_of_vectors(self.row.length, zero, self.step, close)
 
 
 def _type_of(node: Node) -> str:

@@ -31,6 +31,7 @@ RESERVED = frozenset(
             "from_row",
             "to_row",
             "middle",
+            "from_step",
             "chunk",
             "unit_next",
             "row_next",
@@ -66,7 +67,7 @@ SUFFIXES = (
     *(
         f"{value}_next{suffix}"
         for value in ("", "_value", "_start")
-        for suffix in ("", "_i", "_f32", "_lanes", "_lanes_total", "_first", "_pivot", "_offset")
+        for suffix in ("", "_i", "_f32", "_lanes", "_lanes_total", "_first", "_pivot", "_offset", "_at")
     ),
     *("_next_sums", "_next_squares", "_next_sums_total", "_next_squares_total"),
 )

@@ -480,6 +480,10 @@ class NextNest(Nest):
         """The name of the pointer to an array's part that belongs to the row."""
         return f"{array.name}_next"
 
+    def step_pointer(self, array: Array) -> str:
+        """The name of the pointer to what a step of the loops around the vectors goes over."""
+        return f"{array.name}_next_at" if self.step_axes(array) else self.row_pointer(array)
+
     def row_pointers(self, arrays: Iterable[Array]) -> list[str]:
         """Lines that make the pointers to the row, also to what it has in common with others."""
         lines = []

@@ -23,7 +23,7 @@ from functools import cached_property
 
 from lncompile.dtypes import TABLE
 from lncompile.emit.elements import Elements
-from lncompile.emit.loops import Left, Row, prefetched
+from lncompile.emit.loops import Left, Row, Streak, prefetched
 from lncompile.emit.nest import NextNest, as_python
 from lncompile.emit.statistics import Sweep, levels_of, statistics
 from lncompile.emit.templates import fill
@@ -47,10 +47,10 @@ class Overlapped:
 
     @staticmethod
     def applies(elements: Elements, fast: Row, nodes: list[Node]) -> bool:
-        """Whether rows can: one streak each, one behind the other, with one loop of sums."""
+        """Whether rows can: those of one kind of unit, of known length, with one loop of sums."""
         context, loops = elements.context, elements.context.loops
         block = context.stage.block_axis
-        if loops.across or loops.together > 1 or loops.group > 1 or not loops.vector or context.nest.steps:
+        if loops.across or loops.together > 1 or loops.group > 1 or not loops.vector:
             return False
         if not loops.units or (block and loops.units != (block,)) or not isinstance(fast.length, int):
             return False
@@ -146,41 +146,48 @@ class Overlapped:
 
     def _both(self, written: Row) -> list[str]:
         """The loop over two rows, past the caches and through them where results may be large."""
+        context, sweep = self.elements.context, self._sweep
         wide = replace(written, width=replace(written.width, lanes=self.fast.width.lanes))
+        roots = [context.contribution(out) for out in context.element_outputs]
+        streaks = [out for out in context.element_outputs if context.is_streak(out)]
+        start = [
+            *wide.step_start(roots, streaks),
+            *self.elements.sums.opened(wide),
+            *self._coming.step_start(sweep.values),
+        ]
+
+        def loop(streak: Streak) -> list[str]:
+            return self._coming.summing_streaks(sweep.sums, start, streak)
 
         def both(left: Left) -> list[str]:
-            return [*self._written(wide, left, stream=False), *self._sweep.step(left)]
+            return [*self._written(wide, left, stream=False), *sweep.step(left)]
 
-        plain = self._coming.summing_loop(self._sweep.values, self._sweep.sums, both)
-        streaming = self.elements.streaming
-        if not streaming.outputs:
+        plain = loop(_Both(self._coming, both, self.elements.sums.step_totals(wide, None)))
+        if not self.elements.streaming.outputs:
             return plain
-        streamed = self._streamed(written, wide)
+        streamed = loop(_Streamed(self._coming, sweep.step, self, written, wide))
         return fill("cpu/features.py", "streamed_or_not", {"streamed": streamed, "plain": plain})
 
-    def _streamed(self, narrow: Row, wide: Row) -> list[str]:
-        """The loop past the caches, from the first boundary of the row that is written."""
+    def streamed(self, narrow: Row, wide: Row, zero: list[str] | None, close: list[str]) -> list[str]:
+        """The vectors of a streak, past the caches from the first boundary of what is written.
+
+        With ``zero`` and ``close``, in blocks that begin and end so.
+        """
         context, coming, sweep = self.elements.context, self._coming, self._sweep
         length, lanes = self.fast.length, wide.width.lanes
         assert isinstance(length, int)
         left = length % lanes
         read = [node for node in coming.vectors_for(sweep.values) if isinstance(node, Input)]
-        pointers = sorted({coming.nest.row_pointer(node) for node in read if not node.at_start})
-        zero = [f"{name} = {wide.width.filled('0.0')}" for name in sweep.sums]
-        totals = [f"{name}_total = f64x(0.0, {lanes})" for name in sweep.sums]
-        close = [f"{name}_total += as_float64({name})" for name in sweep.sums]
-        blocks = coming.in_blocks
+        wide_ones = [node for node in read if not node.at_start and coming.scope.is_wide(node)]
+        pointers = sorted({coming.nest.step_pointer(node) for node in wide_ones})
         rest = [f"i = start + {length - left}", *sweep.step(left)] if left else []
-        if rest and blocks:
-            rest = [*zero, *rest, *close]
         holes = {
             "shifted": [f"{pointer} = advance({pointer}, -start)" for pointer in pointers],
             "head": self._written(narrow, "start", stream=False),
-            "open": zero,
             "both": [*self._fetched(wide), *self._written(wide, None, stream=True), *sweep.step(None)],
             "partial": self._written(wide, "left", stream=False),
             "sums": sweep.step(None),
-            "last": rest,
+            "last": [*(zero or []), *rest, *close] if rest else [],
         }
         names = {
             "TARGET": context.nest.step_pointer(self.elements.streaming.outputs[0]),
@@ -189,11 +196,12 @@ class Overlapped:
             "LANES": lanes,
             "BYTES": context.schedule.stream_bytes,
         }
-        if not blocks:
-            return fill("cpu/row_overlapped.py", "features_streamed", holes, **names)
-        holes |= {"totals": totals, "close": close}
+        totals = self.elements.sums.step_totals(wide, None)
+        if zero is None:
+            return [*fill("cpu/row_overlapped.py", "features_streamed", holes, **names), *totals]
+        holes |= {"open": zero, "close": close}
         names["BLOCK"] = coming.steps_to_total * lanes
-        return fill("cpu/row_overlapped.py", "features_streamed_in_blocks", holes, **names)
+        return [*fill("cpu/row_overlapped.py", "features_streamed_in_blocks", holes, **names), *totals]
 
     def _written(self, row: Row, left: Left, *, stream: bool) -> list[str]:
         """A vector of every result."""
@@ -219,3 +227,31 @@ class Overlapped:
         ]
         lines = self.elements.streaming.coming_row(written, others, stream=True)
         return lines + [prefetched(coming, node, str(schedule.ahead_elements), 1) for node in apart]
+
+
+@dataclass(frozen=True)
+class _Both(Streak):
+    """The vectors of two rows, and what a step of the loops around them adds up to."""
+
+    totals: list[str]
+
+    def whole(self) -> list[str]:
+        return [*super().whole(), *self.totals]
+
+    def in_blocks(self, zero: list[str], close: list[str]) -> list[str]:
+        return [*super().in_blocks(zero, close), *self.totals]
+
+
+@dataclass(frozen=True)
+class _Streamed(Streak):
+    """The same where one row is written past the caches."""
+
+    rows: Overlapped
+    narrow: Row
+    wide: Row
+
+    def whole(self) -> list[str]:
+        return self.rows.streamed(self.narrow, self.wide, None, [])
+
+    def in_blocks(self, zero: list[str], close: list[str]) -> list[str]:
+        return self.rows.streamed(self.narrow, self.wide, zero, close)

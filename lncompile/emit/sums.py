@@ -29,6 +29,12 @@ class Sums:
         text = row.kept(row.repeated(value), left, neutral(out))
         return f"{lanes} += {text}" if operation(out) == "sum" else f"{lanes} = maximum({lanes}, {text})"
 
+    def opened(self, row: Row) -> list[str]:
+        """Lines that a step of the loops around the vectors begins its sums with."""
+        return [
+            f"{self.lanes(out, row)} = {row.width.filled(neutral(out))}" for out in self.context.step_sums
+        ]
+
     def step_totals(self, row: Row, left: Left) -> list[str]:
         """What a step of the loops around the vectors adds up to, written."""
         lines = []

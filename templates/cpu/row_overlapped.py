@@ -53,7 +53,6 @@ def features_streamed(TARGET, FEATURES, FULL, LANES, BYTES):
     if start > 0:
         i = 0
         hole("head")
-    hole("open")
     for i in range(start, stop, LANES):
         hole("both")
     if left > 0:
@@ -72,7 +71,6 @@ def features_streamed_in_blocks(TARGET, FEATURES, FULL, LANES, BYTES, BLOCK):
     if start > 0:
         i = 0
         hole("head")
-    hole("totals")
     for chunk in range(start, start + FULL, BLOCK):
         hole("open")
         for i in range(chunk, min(chunk + BLOCK, stop), LANES):

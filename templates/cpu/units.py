@@ -40,8 +40,8 @@ def steps(STOP):
 
 
 def steps_in_blocks(STOP, BLOCK):
-    for start in range(0, STOP, BLOCK):
+    for from_step in range(0, STOP, BLOCK):
         hole("open")
-        for INDEX in range(start, min(start + BLOCK, STOP)):
+        for INDEX in range(from_step, min(from_step + BLOCK, STOP)):
             hole("body")
         hole("close")

@@ -95,6 +95,8 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
         if ordinary:
             if row < last_row:
                 if streamed:
+                    x_next_sums_total = f64x(0.0, 32)
+                    x_next_squares_total = f64x(0.0, 32)
                     start = min(elements_to_boundary(y_row, 32), 1024)
                     stop = start + (1024 - start) // 32 * 32
                     left = 1024 - stop
@@ -113,8 +115,6 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                         # y_i = t3 * rstd_value + bias
                         y_i = fma(t3, rstd_value_f32, bias_i)
                         store_partial(y_row, i, start, y_i)
-                    x_next_sums_total = f64x(0.0, 32)
-                    x_next_squares_total = f64x(0.0, 32)
                     for chunk in range(start, start + 1024, 512):
                         x_next_sums = f32x(0.0, 32)
                         x_next_squares = f32x(0.0, 32)
@@ -384,6 +384,8 @@ def lnc_layer_norm_backward(
             if ordinary:
                 if row < last_row:
                     if streamed:
+                        t3_next_lanes_total = f64x(0.0, 32)
+                        t10_next_lanes_total = f64x(0.0, 32)
                         start = min(elements_to_boundary(dx_row, 32), 1024)
                         stop = start + (1024 - start) // 32 * 32
                         left = 1024 - stop
@@ -412,8 +414,6 @@ def lnc_layer_norm_backward(
                             store_partial(dweight_sum_row, i, start, fma(t1, t7, dweight_sum_i))
                             dbias_sum_i = load_partial(dbias_sum_row, i, start, 16)
                             store_partial(dbias_sum_row, i, start, dbias_sum_i + dy_i)
-                        t3_next_lanes_total = f64x(0.0, 32)
-                        t10_next_lanes_total = f64x(0.0, 32)
                         for chunk in range(start, start + 1024, 512):
                             t3_next_lanes = f32x(0.0, 32)
                             t10_next_lanes = f32x(0.0, 32)

@@ -62,6 +62,7 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
         if ordinary:
             if row < last_row:
                 if streamed:
+                    t3_next_lanes_total = f64x(0.0, 32)
                     start = min(elements_to_boundary(y_row, 32), 1024)
                     stop = start + (1024 - start) // 32 * 32
                     left = 1024 - stop
@@ -75,7 +76,6 @@ def lnc_rms_norm_forward(x, weight, y, rstd, rows, begin, end):
                         # y_i = t1 * rstd_value
                         y_i = t1 * rstd_value_f32
                         store_partial(y_row, i, start, y_i)
-                    t3_next_lanes_total = f64x(0.0, 32)
                     for chunk in range(start, start + 1024, 512):
                         t3_next_lanes = f32x(0.0, 32)
                         for i in range(chunk, min(chunk + 512, stop), 32):
@@ -218,6 +218,7 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end
             if ordinary:
                 if row < last_row:
                     if streamed:
+                        t3_next_lanes_total = f64x(0.0, 32)
                         start = min(elements_to_boundary(dx_row, 32), 1024)
                         stop = start + (1024 - start) // 32 * 32
                         left = 1024 - stop
@@ -238,7 +239,6 @@ def lnc_rms_norm_backward(x, weight, dy, rstd, dx, dweight_sum, rows, begin, end
                             store_partial(dx_row, i, start, dx_i)
                             dweight_sum_i = load_partial(dweight_sum_row, i, start, 16)
                             store_partial(dweight_sum_row, i, start, fma(t9, x_i, dweight_sum_i))
-                        t3_next_lanes_total = f64x(0.0, 32)
                         for chunk in range(start, start + 1024, 512):
                             t3_next_lanes = f32x(0.0, 32)
                             for i in range(chunk, min(chunk + 512, stop), 32):
