@@ -47,12 +47,14 @@ class Overlapped:
 
     @staticmethod
     def applies(elements: Elements, fast: Row, nodes: list[Node]) -> bool:
-        """Whether rows can: those of one kind of unit, of known length, with one loop of sums."""
+        """Whether rows can: all of one size, of streaks of known length, with one loop of sums."""
         context, loops = elements.context, elements.context.loops
         block = context.stage.block_axis
         if loops.across or loops.together > 1 or loops.group > 1 or not loops.vector:
             return False
         if not loops.units or (block and loops.units != (block,)) or not isinstance(fast.length, int):
+            return False
+        if any(context.nest.stretch_of(name) for name in loops.inside):
             return False
         if fast.length < context.schedule.overlap_from or fast.remembered:
             return False
