@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from lncompile.emit.context import Context
-from lncompile.emit.loops import Ahead, Left, Row, over_features, prefetched
+from lncompile.emit.loops import Ahead, Left, Row, loop_of_vectors, over_features, prefetched
 from lncompile.emit.nest import as_python, product
 from lncompile.emit.outputs import if_given
 from lncompile.emit.streaming import Streaming
@@ -59,7 +59,7 @@ class Elements:
         """
         if row.careful or self.context.step_sums:
             return None
-        values = [self.context.contribution(out) for out in self.context.element_outputs]
+        values = self.context.written
         vectors = row.vectors_for(values)
         first = self.loaded_first(row)
         if not first or len(vectors) > _MOST_VALUES or any(map(takes_long, vectors)):
@@ -78,7 +78,7 @@ class Elements:
 
     def loaded_first(self, row: Row) -> list[Node]:
         """The inputs that no two rows have in common; what they have lies in the first cache."""
-        values = [self.context.contribution(out) for out in self.context.element_outputs]
+        values = self.context.written
         domain = set(self.context.loops.domain)
         return [
             node
@@ -120,27 +120,28 @@ class Elements:
 
     def _from_first_boundary(self, row: Row) -> list[str]:
         """The loop past the caches: up to the first boundary, whole vectors, and what they leave."""
-        holes = {
-            "head": self._fetched_step(row, "start", stream=False),
-            "whole": self._fetched_step(row, None, stream=True),
-            "partial": self._fetched_step(row, "left", stream=False),
-        }
         ahead = self._ahead(row, stream=True)
-        holes["ahead"] = ahead.fill("start", row.length) if ahead else []
+        lines = ahead.fill("start", row.length) if ahead else []
+        whole = self._fetched_step(row, None, stream=True)
+        lines += loop_of_vectors("middle" if ahead else "start", "stop", row.width.lanes, whole)
+        head = self._fetched_step(row, "start", stream=False)
+        partial = self._fetched_step(row, "left", stream=False)
+        body = self.from_boundary(row, {"head": head, "whole": lines, "partial": partial})
+        return row.over_steps(row.step_start(self.context.written, self.context.element_outputs), body)
+
+    def from_boundary(self, row: Row, holes: dict[str, list[str]]) -> list[str]:
+        """What goes past the caches: lines up to the first boundary, for whole vectors, and for the rest."""
         names = {
             "TARGET": self.context.nest.step_pointer(self.streaming.outputs[0]),
             "FEATURES": row.length,
-            "BEGIN": "middle" if ahead else "start",
             "LANES": row.width.lanes,
             "BYTES": self.context.schedule.stream_bytes,
         }
-        body = fill("cpu/features.py", "features_streamed", holes, **names)
-        roots = [self.context.contribution(out) for out in self.context.element_outputs]
-        return row.over_steps(row.step_start(roots, self.context.element_outputs), body)
+        return fill("cpu/features.py", "features_streamed", {"shifted": [], **holes}, **names)
 
     def _fetched_step(self, row: Row, left: Left, *, stream: bool, first: Collection[Node] = ()) -> list[str]:
         """One vector of every result, after lines that bring what comes soon into a cache."""
-        values = [self.context.contribution(out) for out in self.context.element_outputs]
+        values = self.context.written
         read = [node for node in row.scope.vectors_for(values) if isinstance(node, Input)]
         lines: list[str] = []
         if stream or (self.context.nest.steps and left is None):
@@ -151,7 +152,7 @@ class Elements:
 
     def step(self, row: Row, left: Left, *, stream: bool, first: Collection[Node] = ()) -> list[str]:
         """One vector of every result; those of ``first`` are loaded before anything is stored."""
-        values = [self.context.contribution(out) for out in self.context.element_outputs]
+        values = self.context.written
         lines: list[str] = []
         if first:
             lines += [*row.vectors(values, row.width, left, lambda node: node in first), "signal_fence()"]
@@ -173,20 +174,13 @@ class Elements:
         if stream:
             # Rows lie alike: where a vector of the first begins on a boundary, those of the others do.
             head = [f"{nest.index(block)} = from_row", *nest.row_pointers(self.streaming.outputs[:1])]
+            whole = self._group_step(row, None, stream=True)
             holes = {
                 "head": self._group_step(row, "start", stream=False),
-                "whole": self._group_step(row, None, stream=True),
+                "whole": loop_of_vectors("start", "stop", row.width.lanes, whole),
                 "partial": self._group_step(row, "left", stream=False),
-                "ahead": [],
             }
-            names = {
-                "FEATURES": row.length,
-                "BEGIN": "start",
-                "LANES": row.width.lanes,
-                "BYTES": self.context.schedule.stream_bytes,
-            }
-            target = nest.row_pointer(self.streaming.outputs[0])
-            body = fill("cpu/features.py", "features_streamed", holes, TARGET=target, **names)
+            body = self.from_boundary(row, holes)
         else:
             body = over_features(
                 row.length, row.width.lanes, lambda left: self._group_step(row, left, stream=False)
@@ -203,7 +197,7 @@ class Elements:
 
     def _group_step(self, row: Row, left: Left, *, stream: bool) -> list[str]:
         block = self.context.stage.block_axis or ""
-        values = [self.context.contribution(out) for out in self.context.element_outputs]
+        values = self.context.written
         inputs = [node for node in row.scope.vectors_for(values) if isinstance(node, Input)]
         differing = [array for array in inputs if block in array.axes]
         written = [out for out in self.context.element_outputs if self.context.differs_in_group(out)]

@@ -407,6 +407,11 @@ class Ahead(NamedTuple):
         return fill("cpu/features.py", "features_ahead", holes, BEGIN=begin, LENGTH=length, LANES=self.lanes)
 
 
+def loop_of_vectors(begin: int | str, end: int | str, lanes: int, body: list[str]) -> list[str]:
+    """``body`` for the vectors of so many lanes from ``begin`` to ``end``."""
+    return fill("cpu/features.py", "features_whole", {"whole": body}, BEGIN=begin, END=end, LANES=lanes)
+
+
 def over_features(
     length: Length, lanes: int, step: Callable[[Left], list[str]], ahead: Ahead | None = None
 ) -> list[str]:
@@ -423,8 +428,7 @@ def over_features(
     for width, whole in [*([ahead] if ahead else []), Ahead(lanes, step)]:
         end = length - (length - done) % width
         if end > done:
-            holes = {"whole": whole(None)}
-            lines += fill("cpu/features.py", "features_whole", holes, BEGIN=done, END=end, LANES=width)
+            lines += loop_of_vectors(done, end, width, whole(None))
         done = end
     if done < length:
         lines += fill("cpu/features.py", "features_partial", {"partial": step(length - done)}, BEGIN=done)

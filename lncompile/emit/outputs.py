@@ -36,6 +36,11 @@ class StageOutputs:
             if set(out.dims) & inside or (self.contribution(out).axes & inside and self.is_partial(out.value))
         ]
 
+    @cached_property
+    def written(self) -> list[Node]:
+        """What an element contributes to each of those outputs."""
+        return [self.contribution(out) for out in self.element_outputs]
+
     def is_partial(self, node: Node) -> bool:
         """Whether a node is a reduction that later stages finish."""
         return isinstance(node, Reduce) and node.over != self.loops.inside

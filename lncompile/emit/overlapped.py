@@ -7,9 +7,9 @@
 
 Memory is read as evenly as a copy does, while otherwise it waits during sums, which read nothing new, or
 what was prefetched has to lie in a cache for as long as a row takes. Layer norm on a Xeon with AVX-512, ns an
-element, one row after another and overlapped: 4096x1024 forward 0.38 and 0.31 (a copy takes 0.33), backward
-0.54 and 0.44 (0.43); 4096x4096 0.57 and 0.52, 0.96 and 0.84; 64x65536 0.44 and 0.39, 1.33 and 0.92; in the
-caches 128x1024 0.16 and 0.14, 0.34 and 0.31.
+element, one row after another and overlapped: 4096x1024 forward 0.41 and 0.32 (a copy takes 0.34), backward
+0.82 and 0.62 (0.65); 4096x4096 0.69 and 0.64, 0.97 and 0.86; 64x65536 0.44 and 0.39, 1.61 and 1.22; in the
+caches 128x1024 the same, forward and backward.
 
 A row's sums are the same to the bit, as they are taken in the same order; where results begin on a boundary
 of cache lines and its row does not, the pointers to the next row are moved, so that the loop still goes by
@@ -23,8 +23,9 @@ from functools import cached_property
 
 from lncompile.dtypes import TABLE
 from lncompile.emit.elements import Elements
-from lncompile.emit.loops import Left, Row, Streak, prefetched
-from lncompile.emit.nest import NextNest, as_python
+from lncompile.emit.loops import Left, Row, Streak, loop_of_vectors, prefetched
+from lncompile.emit.nest import as_python
+from lncompile.emit.next_nest import NextNest
 from lncompile.emit.statistics import Sweep, levels_of, statistics
 from lncompile.emit.templates import fill
 from lncompile.ir import Const, Input, Node, Reduce, operands, topological
@@ -45,10 +46,11 @@ class Overlapped:
     fast: Row
     nodes: list[Node]
 
-    @staticmethod
-    def applies(elements: Elements, fast: Row, nodes: list[Node]) -> bool:
+    @property
+    def applies(self) -> bool:
         """Whether rows can: all of one size, of streaks of known length, with one loop of sums."""
-        context, loops = elements.context, elements.context.loops
+        context, fast = self.elements.context, self.fast
+        loops = context.loops
         block = context.stage.block_axis
         if loops.across or loops.together > 1 or loops.group > 1 or not loops.vector:
             return False
@@ -58,11 +60,9 @@ class Overlapped:
             return False
         if fast.length < context.schedule.overlap_from or fast.remembered:
             return False
-        if max(levels_of(nodes).values(), default=0) != 1 or not context.element_outputs:
+        if max(levels_of(self.nodes).values(), default=0) != 1 or not context.element_outputs:
             return False
-        reduced = [node.operand for node in nodes if isinstance(node, Reduce)]
-        written = [context.contribution(out) for out in context.element_outputs]
-        vectors = [*fast.vectors_for(reduced), *fast.vectors_for(written)]
+        vectors = [*fast.vectors_for(self._sweep.values), *fast.vectors_for(context.written)]
         return len(vectors) <= _MOST_VALUES and not any(map(takes_long, vectors))
 
     @cached_property
@@ -90,25 +90,25 @@ class Overlapped:
             length = nest.block_length
             rows = as_python(nest.size(nest.stage.block_axis))
             first, last = f"begin * {length}", f"min(end * {length}, {rows}) - 1"
-        holes = {"opening": self._opening(), "sums": self._sums()}
+        holes = {"opening": self._opening, "sums": self._sums}
         names = {"ROW": f"{self._unit}_next", "FIRST": first, "LAST": last}
         none = ["if begin >= end:", "    return 0"]
         return [*none, *fill("cpu/row_overlapped.py", "first_row", holes, **names)]
 
-    def row(self, written: Row, parts: dict[str, list[str]], ordinary: str) -> list[str]:
+    def row(self, written: Row, parts: dict[str, list[str]]) -> list[str]:
         """The lines of a row, whose elements are computed as ``written`` says.
 
         ``parts`` are those that it has in any case: pointers, statistics, and results; and the careful path,
-        where it has one, which it takes unless it is ``ordinary``.
+        where it has one, which it takes unless it is ordinary.
         """
-        holes = {"opening": self._opening()}
+        holes = {"opening": self._opening}
         coming = fill("cpu/row_overlapped.py", "next_row", holes, ROW=self._unit, NEXT=f"{self._unit}_next")
         parts = {**parts, "next": coming, "elements": self._both(written)}
         parts["alone"] = self.elements.through_caches(written)
         template = "overlapped"
         if "careful" in parts:
-            template, parts["sums"] = "overlapped_with_fallback", self._sums()
-        return fill("cpu/row_overlapped.py", template, parts, this_row=self._unit, ORDINARY=ordinary)
+            template, parts["sums"] = "overlapped_with_fallback", self._sums
+        return fill("cpu/row_overlapped.py", template, parts, this_row=self._unit)
 
     def statistics(self) -> list[str]:
         """Row-sized values, from the sums that were taken while the row before was written."""
@@ -119,6 +119,7 @@ class Overlapped:
 
         return statistics(self.fast, self.nodes, found)
 
+    @cached_property
     def _opening(self) -> list[str]:
         """Pointers to the next row, its row-sized values that its sums need, and its pivots."""
         coming, values = self._coming, self._sweep.values
@@ -140,8 +141,9 @@ class Overlapped:
                 else:
                     text = coming.scope.row_sized_text(node, coming.row_sized, coming.is_wide)
                     lines += [coming.scope.comment(node), f"{name} = {text}"]
-        return [*lines, *replace(coming, narrowed=set()).narrow(values), *self._sweep.opening()]
+        return [*lines, *coming.narrow(values), *self._sweep.opening()]
 
+    @cached_property
     def _sums(self) -> list[str]:
         """The loop over the next row alone."""
         return self._coming.summing_loop(self._sweep.values, self._sweep.sums, self._sweep.step)
@@ -150,10 +152,9 @@ class Overlapped:
         """The loop over two rows, past the caches and through them where results may be large."""
         context, sweep = self.elements.context, self._sweep
         wide = replace(written, width=replace(written.width, lanes=self.fast.width.lanes))
-        roots = [context.contribution(out) for out in context.element_outputs]
         streaks = [out for out in context.element_outputs if context.is_streak(out)]
         start = [
-            *wide.step_start(roots, streaks),
+            *wide.step_start(context.written, streaks),
             *self.elements.sums.opened(wide),
             *self._coming.step_start(sweep.values),
         ]
@@ -175,7 +176,7 @@ class Overlapped:
 
         With ``zero`` and ``close``, in blocks that begin and end so.
         """
-        context, coming, sweep = self.elements.context, self._coming, self._sweep
+        coming, sweep = self._coming, self._sweep
         length, lanes = self.fast.length, wide.width.lanes
         assert isinstance(length, int)
         left = length % lanes
@@ -183,30 +184,25 @@ class Overlapped:
         wide_ones = [node for node in read if not node.at_start and coming.scope.is_wide(node)]
         pointers = sorted({coming.nest.step_pointer(node) for node in wide_ones})
         rest = [f"i = start + {length - left}", *sweep.step(left)] if left else []
+        both = [*self._fetched(wide), *self._written(wide, None, stream=True), *sweep.step(None)]
+        if zero is None:
+            whole = loop_of_vectors("start", "stop", lanes, both)
+            rest = [*loop_of_vectors("stop", f"start + {length - left}", lanes, sweep.step(None)), *rest]
+        else:
+            holes = {"open": zero, "both": both, "sums": sweep.step(None), "close": close}
+            names = {"FULL": length - left, "LANES": lanes, "BLOCK": coming.steps_to_total * lanes}
+            whole = fill("cpu/row_overlapped.py", "streamed_in_blocks", holes, **names)
+            rest = [*zero, *rest, *close] if rest else []
         holes = {
             "shifted": [f"{pointer} = advance({pointer}, -start)" for pointer in pointers],
             "head": self._written(narrow, "start", stream=False),
-            "both": [*self._fetched(wide), *self._written(wide, None, stream=True), *sweep.step(None)],
+            "whole": whole,
             "partial": self._written(wide, "left", stream=False),
-            "sums": sweep.step(None),
-            "last": [*(zero or []), *rest, *close] if rest else [],
         }
-        names = {
-            "TARGET": context.nest.step_pointer(self.elements.streaming.outputs[0]),
-            "FEATURES": length,
-            "FULL": length - left,
-            "LANES": lanes,
-            "BYTES": context.schedule.stream_bytes,
-        }
-        totals = self.elements.sums.step_totals(wide, None)
-        if zero is None:
-            return [*fill("cpu/row_overlapped.py", "features_streamed", holes, **names), *totals]
-        holes |= {"open": zero, "close": close}
-        names["BLOCK"] = coming.steps_to_total * lanes
-        return [*fill("cpu/row_overlapped.py", "features_streamed_in_blocks", holes, **names), *totals]
+        return [*self.elements.from_boundary(wide, holes), *rest, *self.elements.sums.step_totals(wide, None)]
 
     def _written(self, row: Row, left: Left, *, stream: bool) -> list[str]:
-        """A vector of every result."""
+        """A vector of every result; inputs are held if those of the next row have registers, too."""
         first = self.elements.loaded_first(row) if left is None else []
         if len(first) * row.width.lanes > self.elements.context.schedule.held_lanes // 2:
             first = []
@@ -221,10 +217,9 @@ class Overlapped:
             return []
         summed = [node for node in coming.vectors_for(self._sweep.values) if isinstance(node, Input)]
         apart = [node for node in summed if set(node.dims) == set(coming.nest.loops.domain)]
-        values = [self.elements.context.contribution(out) for out in self.elements.context.element_outputs]
         others = [
             node
-            for node in written.vectors_for(values)
+            for node in written.vectors_for(self.elements.context.written)
             if isinstance(node, Input) and node.name not in {other.name for other in summed}
         ]
         lines = self.elements.streaming.coming_row(written, others, stream=True)

@@ -62,9 +62,8 @@ class StageKernel:
         memory = {self.context.scope.memory_name(node): numbers for node in fast.remembered}
         if self.context.loops.together > 1:
             fast.together = self._together(each, numbers)
-        overlapped = None
-        if Overlapped.applies(self.elements, fast, each):
-            overlapped = Overlapped(self.elements, fast, each)
+        candidate = Overlapped(self.elements, fast, each)
+        overlapped = candidate if candidate.applies else None
         row = self._row(fast, each, overlapped)
         made = fast.together.memory if fast.together else {}
         made |= {name: fast.width.memory(numbers * self.context.loops.together) for name in memory}
@@ -121,7 +120,7 @@ class StageKernel:
         for node in nodes:
             if isinstance(node, Reduce):
                 passes.setdefault(levels[node], []).append(node.operand)
-        written = [self.context.contribution(out) for out in self.context.element_outputs]
+        written = self.context.written
         # Vectors are stored and loaded whole.
         numbers = length + max(row.width.lanes, element_lanes)
         most = MOST_BYTES // (numbers * loops.together * TABLE[row.width.dtype].itemsize)
@@ -184,7 +183,7 @@ class StageKernel:
         lines += overlapped.statistics() if overlapped else statistics(fast, nodes)
         lanes = self.context.row_of(self.context.element_lanes).width.lanes
         elements = replace(fast, width=replace(fast.width, lanes=lanes))
-        values = [self.context.contribution(out) for out in self.context.element_outputs]
+        values = self.context.written
         lines += elements.narrow(values)
         written = [] if overlapped else self.elements.lines(elements)
         holes = {"elements": written, "results": self._results(fast)}
@@ -196,7 +195,7 @@ class StageKernel:
         template = "row_with_fallback" if fast.conditions else "row"
         if overlapped:
             parts = {"pointers": pointers, "statistics": lines, **holes}
-            return overlapped.row(elements, parts, "ordinary")
+            return overlapped.row(elements, parts)
         if fast.together is None:
             ordinary = "everywhere(ordinary)" if self.context.loops.across else "ordinary"
             holes |= {"pointers": pointers, "statistics": lines}

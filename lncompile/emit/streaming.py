@@ -34,7 +34,7 @@ class Streaming:
         if vector is None or self.context.loops.across or not schedule.stream_from:
             return []
         row = self.context.row_of(self.context.element_lanes)
-        written = [self.context.contribution(out) for out in self.context.element_outputs]
+        written = self.context.written
         if len(row.scope.vectors_for(written)) > _MOST_VALUES:
             return []
         if self.of_short_rows and (row.length % row.width.lanes or self.context.nest.steps):

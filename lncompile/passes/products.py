@@ -66,14 +66,15 @@ def _joined(factors: list[Node], constant: float, position: Mapping[str, int]) -
 
     pending: list[Node] = [] if constant == 1.0 else [Const(constant)]
     for _, group in groupby(sorted(factors, key=width), key=width):
-        product = reduce(_times, group)
+        product = reduce(times, group)
         within = [narrow for narrow in pending if narrow.axes < product.axes]
         pending = [narrow for narrow in pending if narrow not in within]
-        pending.append(reduce(_times, within, product))
-    return reduce(_times, reversed(pending)) if pending else Const(constant)
+        pending.append(reduce(times, within, product))
+    return reduce(times, reversed(pending)) if pending else Const(constant)
 
 
-def _times(left: Node, right: Node) -> Node:
+def times(left: Node, right: Node) -> Node:
+    """left * right."""
     return Binary("mul", left, right)
 
 

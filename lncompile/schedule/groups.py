@@ -17,6 +17,7 @@ from functools import reduce
 
 from lncompile.ir import Binary, Const, Node, Program, Reduce, depending_on, operands, rewrite
 from lncompile.passes.offsets import offsets
+from lncompile.passes.products import times
 from lncompile.passes.stages import ready
 
 
@@ -67,7 +68,7 @@ def _without_factors(node: Reduce) -> Node:
     inside = [factor for factor in factors if factor.axes & node.over]
     if not (outside and inside):
         return node
-    return reduce(_times, [Reduce(node.op, reduce(_times, inside), node.over), *outside])
+    return reduce(times, [Reduce(node.op, reduce(times, inside), node.over), *outside])
 
 
 def _factors(node: Node) -> list[Node]:
@@ -75,10 +76,6 @@ def _factors(node: Node) -> list[Node]:
         case Binary("mul", left, right):
             return [*_factors(left), *_factors(right)]
     return [node]
-
-
-def _times(left: Node, right: Node) -> Node:
-    return Binary("mul", left, right)
 
 
 def for_each_channel(program: Program, outer: str, inner: str) -> dict[Node, tuple[str, ...]]:

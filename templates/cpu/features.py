@@ -42,16 +42,15 @@ def features_in_blocks(FULL, LANES, BLOCK):
         hole("close")
 
 
-def features_streamed(TARGET, FEATURES, BEGIN, LANES, BYTES):
+def features_streamed(TARGET, FEATURES, LANES, BYTES):
     start = min(elements_to_boundary(TARGET, BYTES), FEATURES)
     stop = start + (FEATURES - start) // LANES * LANES
     left = FEATURES - stop
+    hole("shifted")
     if start > 0:
         i = 0
         hole("head")
-    hole("ahead")
-    for i in range(BEGIN, stop, LANES):
-        hole("whole")
+    hole("whole")
     if left > 0:
         i = stop
         hole("partial")

@@ -29,11 +29,11 @@ def overlapped(this_row):
     hole("results")
 
 
-def overlapped_with_fallback(this_row, ORDINARY):
+def overlapped_with_fallback(this_row):
     hole("pointers")
     hole("statistics")
     hole("next")
-    if ORDINARY:
+    if ordinary:
         if this_row < last_row:
             hole("elements")
         else:
@@ -45,32 +45,7 @@ def overlapped_with_fallback(this_row, ORDINARY):
     hole("results")
 
 
-def features_streamed(TARGET, FEATURES, FULL, LANES, BYTES):
-    start = min(elements_to_boundary(TARGET, BYTES), FEATURES)
-    stop = start + (FEATURES - start) // LANES * LANES
-    left = FEATURES - stop
-    hole("shifted")
-    if start > 0:
-        i = 0
-        hole("head")
-    for i in range(start, stop, LANES):
-        hole("both")
-    if left > 0:
-        i = stop
-        hole("partial")
-    for i in range(stop, start + FULL, LANES):
-        hole("sums")
-    hole("last")
-
-
-def features_streamed_in_blocks(TARGET, FEATURES, FULL, LANES, BYTES, BLOCK):
-    start = min(elements_to_boundary(TARGET, BYTES), FEATURES)
-    stop = start + (FEATURES - start) // LANES * LANES
-    left = FEATURES - stop
-    hole("shifted")
-    if start > 0:
-        i = 0
-        hole("head")
+def streamed_in_blocks(FULL, LANES, BLOCK):
     for chunk in range(start, start + FULL, BLOCK):
         hole("open")
         for i in range(chunk, min(chunk + BLOCK, stop), LANES):
@@ -79,7 +54,3 @@ def features_streamed_in_blocks(TARGET, FEATURES, FULL, LANES, BYTES, BLOCK):
             for i in range(stop, start + FULL, LANES):
                 hole("sums")
         hole("close")
-    hole("last")
-    if left > 0:
-        i = stop
-        hole("partial")

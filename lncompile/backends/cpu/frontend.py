@@ -99,7 +99,7 @@ class _KernelContext(CPUContext):
 class _KernelTyping(Context):
     """Types calls, each kind once a module: kernels make the same ones hundreds of times.
 
-    Layer norm of 1024 features has 1236 calls of 160 kinds, which took a fifth of the time to compile it.
+    Of the 1333 calls of layer norm of 1024 features 314 are left: 0.36 s of typing under a profiler, not 1.5.
     """
 
     lnc_signatures: dict[Any, Any]

@@ -9,7 +9,17 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from lncompile.backends.cpu.conversions import converted
-from lncompile.backends.cpu.vectors import I32, I64, Half, Vector, call, first_lanes, literal, splat
+from lncompile.backends.cpu.vectors import (
+    I32,
+    I64,
+    Half,
+    Vector,
+    call,
+    first_lanes,
+    literal,
+    splat,
+    store_past_caches,
+)
 
 
 @intrinsic(prefer_literal=True)
@@ -122,8 +132,7 @@ def stream(typing_context: Any, pointer: Any, index: Any, value: Any, boundary: 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         address = _address(context, builder, args, Vector(pointer.dtype, value.lanes))
         vector = converted(context, builder, args[2], value, pointer.dtype)
-        instruction = builder.store(vector, address, align=literal(boundary))
-        instruction.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
+        store_past_caches(builder, vector, address, literal(boundary))
         return context.get_dummy_value()
 
     return types.void(pointer, types.int64, value, boundary), generate

@@ -16,7 +16,7 @@ import llvmlite.ir as lir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-I64 = lir.IntType(64)
+from lncompile.backends.cpu.vectors import I64, store_past_caches
 
 
 @intrinsic(prefer_literal=True)
@@ -73,13 +73,7 @@ def store_rows(
         scratch = args[5]
         with builder.if_else(builder.icmp_signed("==", args[2], I64(tile.lanes))) as (whole, partial):
             with whole:
-                for rows, first_row, width, first_column in tile.blocks(context):
-                    vectors = [
-                        tile.load_lanes(builder, scratch, first_column + at, first_row, rows)
-                        for at in range(width)
-                    ]
-                    rows_of = _transposed(builder, vectors, width)
-                    tile.store_rows(builder, target, rows_of, first_row, width, first_column)
+                tile.store_all_rows(context, builder, scratch, target)
             with partial, cgutils.for_range(builder, args[2]) as rows_loop:
                 row = rows_loop.index
                 with cgutils.for_range(builder, I64(tile.length)) as loop:
@@ -101,18 +95,11 @@ def stream_rows(
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         target = builder.gep(args[0], [args[1]])
         rows = tile.scratch(context, builder)
-        for count, first_row, width, first_column in tile.blocks(context):
-            vectors = [
-                tile.load_lanes(builder, args[4], first_column + at, first_row, count) for at in range(width)
-            ]
-            rows_of = _transposed(builder, vectors, width)
-            tile.store_rows(builder, rows, rows_of, first_row, width, first_column)
+        tile.store_all_rows(context, builder, args[4], rows)
         with cgutils.for_range(builder, I64(tile.lanes * tile.length // line)) as loop:
             offset = builder.mul(loop.index, I64(line))
             vector = builder.load(tile.at(builder, rows, offset, line), align=boundary.literal_value)
-            address = tile.at(builder, target, offset, line)
-            stored = builder.store(vector, address, align=boundary.literal_value)
-            stored.set_metadata("nontemporal", builder.module.add_metadata([lir.IntType(32)(1)]))
+            store_past_caches(builder, vector, tile.at(builder, target, offset, line), boundary.literal_value)
         return context.get_dummy_value()
 
     return types.void(pointer, types.int64, length, lanes, scratch, boundary), generate
@@ -165,6 +152,16 @@ class _Tile:
             ]
             vectors.append(_joined(builder, parts))
         return vectors
+
+    def store_all_rows(self, context: Any, builder: Any, scratch: Any, target: Any) -> None:
+        """All columns of ``scratch``, written as rows."""
+        for rows, first_row, width, first_column in self.blocks(context):
+            vectors = [
+                self.load_lanes(builder, scratch, first_column + at, first_row, rows) for at in range(width)
+            ]
+            self.store_rows(
+                builder, target, _transposed(builder, vectors, width), first_row, width, first_column
+            )
 
     def store_rows(
         self, builder: Any, start: Any, vectors: list[Any], first_row: int, width: int, column: int

@@ -132,3 +132,9 @@ def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
     return builder.icmp_signed(
         "<", lir.Constant(kind, list(range(lanes))), splat(builder, builder.trunc(count, I32), lanes)
     )
+
+
+def store_past_caches(builder: Any, vector: Any, address: Any, boundary: int) -> None:
+    """Store ``vector`` to ``address``, a multiple of ``boundary`` bytes, where no cache keeps it."""
+    stored = builder.store(vector, address, align=boundary)
+    stored.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
