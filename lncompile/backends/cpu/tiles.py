@@ -3,8 +3,8 @@
     memory, 4 rows of 3:  a0 a1 a2 b0 b1 b2 c0 c1 c2 d0 d1 d2
     scratch, 4 lanes:     a0 b0 c0 d0   a1 b1 c1 d1   a2 b2 c2 d2
 
-Blocks of rows and columns are transposed in registers, by log2(columns) shuffles a vector. Hardware gathers
-take one load an element: rows of 8 features took twice as long with them.
+Blocks of rows and columns are transposed in registers, by log2(columns) shuffles a vector, each of which is
+one instruction. Hardware gathers take one load an element: rows of 8 features took twice as long with them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from numba.extending import intrinsic
 
 from lncompile.backends.cpu.vectors import I64, store_past_caches
 
+#: Instructions that take elements of two registers in turns do so in each part of so many bytes.
+_PART_BYTES = 16
+
 
 @intrinsic(prefer_literal=True)
 def columns(typing_context: Any, pointer: Any, start: Any, count: Any, length: Any, lanes: Any) -> Any:
@@ -30,7 +33,7 @@ def columns(typing_context: Any, pointer: Any, start: Any, count: Any, length: A
             with whole:
                 for rows, first_row, width, first_column in tile.blocks(context):
                     vectors = tile.load_rows(builder, source, rows, first_row, width, first_column)
-                    for at, vector in enumerate(_transposed(builder, vectors, width)):
+                    for at, vector in enumerate(tile.transposed(builder, vectors, width)):
                         tile.store_lanes(builder, scratch, first_column + at, first_row, vector)
             with partial:
                 # Lanes past the last row hold that row again.
@@ -125,9 +128,13 @@ class _Tile:
         """Rows, first row, columns and first column of blocks that cover the tile; columns a power of two."""
         # As many as a register holds; elements of 16 bits are transposed like those of 32.
         rows = min(context.lnc_target.vector_bytes // max(self.itemsize, 4), self.lanes)
+        widest = rows
+        if context.lnc_target.vector_bytes == 2 * _PART_BYTES:
+            # Loads and stores of a part each take less than parts that change places.
+            widest = min(rows, _PART_BYTES // self.itemsize)
         column = 0
         while column < self.length:
-            width = min(rows, 1 << (self.length - column).bit_length() - 1)
+            width = min(widest, 1 << (self.length - column).bit_length() - 1)
             for row in range(0, self.lanes, rows):
                 yield rows, row, width, column
             column += width
@@ -160,7 +167,7 @@ class _Tile:
                 self.load_lanes(builder, scratch, first_column + at, first_row, rows) for at in range(width)
             ]
             self.store_rows(
-                builder, target, _transposed(builder, vectors, width), first_row, width, first_column
+                builder, target, self.transposed(builder, vectors, width), first_row, width, first_column
             )
 
     def store_rows(
@@ -189,6 +196,31 @@ class _Tile:
         address = self._vector(builder, scratch, column * self.lanes + lane, vector.type.count)
         builder.store(vector, address, align=self.itemsize)
 
+    def transposed(self, builder: Any, vectors: list[Any], width: int) -> list[Any]:
+        """Each square of ``width`` vectors and ``width`` lanes with its rows as columns.
+
+        First squares as large as a part of a register change places, then those inside are transposed:
+
+            a0 a1 a2 a3        a0 a1 b0 b1
+            b0 b1 b2 b3   ->   c0 c1 d0 d1   ->   ...
+        """
+        vectors = list(vectors)
+        lanes = vectors[0].type.count
+        square = min(width, _PART_BYTES // self.itemsize)
+        half = width // 2
+        while half >= square:
+            lower = [lane if not lane & half else lanes + lane - half for lane in range(lanes)]
+            upper = [lane + half if not lane & half else lanes + lane for lane in range(lanes)]
+            for k in range(width):
+                if not k & half:
+                    a, b = vectors[k], vectors[k + half]
+                    vectors[k] = _shuffled(builder, a, b, lower)
+                    vectors[k + half] = _shuffled(builder, a, b, upper)
+            half //= 2
+        for first in range(0, width, square):
+            vectors[first : first + square] = _squares_transposed(builder, vectors[first : first + square])
+        return vectors
+
     def _row(self, builder: Any, start: Any, row: int, width: int, column: int) -> Any:
         return self._vector(builder, start, row * self.length + column, width)
 
@@ -201,20 +233,25 @@ class _Tile:
         return builder.bitcast(address, lir.VectorType(start.type.pointee, count).as_pointer())
 
 
-def _transposed(builder: Any, vectors: list[Any], width: int) -> list[Any]:
-    """Each square of ``width`` vectors and ``width`` lanes with its rows as columns."""
-    vectors = list(vectors)
-    lanes = vectors[0].type.count
-    half = width // 2
-    while half:
-        lower = [lane if not lane & half else lanes + lane - half for lane in range(lanes)]
-        upper = [lane + half if not lane & half else lanes + lane for lane in range(lanes)]
-        for k in range(width):
-            if not k & half:
-                a, b = vectors[k], vectors[k + half]
-                vectors[k] = _shuffled(builder, a, b, lower)
-                vectors[k + half] = _shuffled(builder, a, b, upper)
-        half //= 2
+def _squares_transposed(builder: Any, vectors: list[Any]) -> list[Any]:
+    """The same by perfect shuffles: the halves of two squares' rows, element by element.
+
+    a0 a1 a2 a3        a0 c0 a1 c1        a0 b0 c0 d0
+    b0 b1 b2 b3        a2 c2 a3 c3        a1 b1 c1 d1
+    c0 c1 c2 c3   ->   b0 d0 b1 d1   ->   a2 b2 c2 d2
+    d0 d1 d2 d3        b2 d2 b3 d3        a3 b3 c3 d3
+    """
+    lanes, square = vectors[0].type.count, len(vectors)
+    half = square // 2
+    low = [
+        part + lane // 2 + (lanes if lane % 2 else 0)
+        for part in range(0, lanes, square)
+        for lane in range(square)
+    ]
+    high = [lane + half for lane in low]
+    for _ in range(square.bit_length() - 1):
+        pairs = zip(vectors[:half], vectors[half:], strict=True)
+        vectors = [_shuffled(builder, a, b, taken) for a, b in pairs for taken in (low, high)]
     return vectors
 
 
