@@ -88,6 +88,59 @@ class TestSharedFirst:
         assert np.array_equal(y, np.broadcast_to(bias, x.shape))
 
 
+class TestFactored:
+    """Fewer operations an element, of the same numbers: ``factored`` is the last pass but one."""
+
+    @staticmethod
+    def lines(norm: Any, output: str, **options: Any) -> list[str]:
+        pair = pair_of(norm, **options)
+        phase = pair.forward if output in {out.name for out in pair.forward.outputs} else pair.backward
+        return values(part(phase, output))
+
+    def test_what_is_the_same_in_a_row_leaves_its_sums(self) -> None:
+        norm = equation("n [d]", weight="d", bias="d")(dispatcher_of(lnc.layer_norm).equation.function)
+        assert self.lines(norm, "dx") == [
+            "t3 = dy * weight",
+            "t4 = sum[d](t3)",
+            "t8 = x - mu_high",
+            "t11 = sum[d](t3 * t8)",
+            "dx = dy * rstd * weight - t4 * rstd * 0.125"
+            " + (t8 - mu_low) * ((t11 - t4 * mu_low) * rstd * square(rstd) * (-0.125))",
+        ]
+
+    def test_a_deviation_becomes_a_multiply_add(self) -> None:
+        norm = equation("n [d]", weight="d", bias="d")(dispatcher_of(lnc.layer_norm).equation.function)
+        assert self.lines(norm, "y")[-1] == "y = ((x - mu_high) * rstd - mu_low * rstd) * weight + bias"
+
+    def test_terms_of_a_row_are_one_value(self) -> None:
+        def function(x: Any, weight: Any, bias: Any) -> Any:
+            mu = lnc.mean(x, over="n")
+            return (x - mu) * weight + bias
+
+        norm = equation("[n] d", weight="d", bias="d")(function)
+        assert self.lines(norm, "y")[-1] == "y = bias - mu_low * weight + (x - mu_high) * weight"
+
+    def test_what_an_equation_adds_stays_in_its_order(self) -> None:
+        """(x - 1e6) + row: of row - 1e6 digits would be lost."""
+        assert self.lines(equation("n [d]", p="n")(lambda x, p: x - 1e6 + p), "y") == [
+            "y = x - 1000000.0 + p"
+        ]
+
+    def test_a_deviation_that_is_needed_itself_stays(self) -> None:
+        def function(x: Any, p: Any) -> Any:
+            mu = lnc.mean(x)
+            return (x - mu) * p + lnc.abs(x - mu)
+
+        line = self.lines(equation("n [d]", p="n")(function), "y")[-1]
+        assert line == "y = t2 * p + abs(t2)", line
+
+    def test_sums_over_axes_that_are_in_part_the_same_share_a_product(self) -> None:
+        norm = equation("n [d h]", weight="d", bias="d")(dispatcher_of(lnc.layer_norm).equation.function)
+        lines = self.lines(norm, "dx")
+        assert "t9 = x - mu_high - mu_low" in lines
+        assert "t11 = sum[d h](t3 * t9)" in [line.replace(" [n]", "") for line in lines]
+
+
 class TestGradient:
     def test_a_broadcast_turns_into_a_sum_and_a_sum_into_a_broadcast(self) -> None:
         joint = gradient(traced(lambda x, p, q: x * p + lnc.sum(x) * q, p="d", q="n"))
@@ -438,5 +491,5 @@ def test_the_pipeline_shows_every_program_to_the_verifier(norm: Any) -> None:
         return verify(program)
 
     pair = run_passes(program_of(norm, SIZES), check)
-    assert len(seen) == 9
+    assert len(seen) == 11
     assert seen[-2:] == [pair.forward, pair.backward]

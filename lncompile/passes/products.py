@@ -9,12 +9,12 @@ or out of the product.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import reduce
 from itertools import groupby
 
 from lncompile.dtypes import TABLE
-from lncompile.ir import Binary, Const, Node, Unary
+from lncompile.ir import Binary, Const, Node, Reduce, Unary
 
 
 def ordered_product(
@@ -28,7 +28,7 @@ def ordered_product(
     """
     if not (isinstance(node, Binary) and node.op == "mul"):
         return None
-    factors, constant = _factors(node, used_once)
+    factors, constant = factors_of(node, used_once)
     if not TABLE[compute].holds(constant):
         return None
     result = _joined(factors, abs(constant), position)
@@ -37,8 +37,11 @@ def ordered_product(
     return None if _equal(result, node) else result
 
 
-def _factors(node: Node, used_once: set[Node]) -> tuple[list[Node], float]:
-    """The factors of a product in their order, and the product of its constants and signs."""
+def factors_of(node: Node, apart: Container[Node] | None = None) -> tuple[list[Node], float]:
+    """The factors of a product in their order, and the product of its constants and signs.
+
+    Inner products are taken apart that are in ``apart``, or all of them.
+    """
     factors: list[Node] = []
     constants: list[float] = []
     stack: list[Node] = [node]
@@ -50,11 +53,19 @@ def _factors(node: Node, used_once: set[Node]) -> tuple[list[Node], float]:
             case Unary("neg", value):
                 constants.append(-1.0)
                 stack.append(value)
-            case Binary("mul", left, right) if part is node or part in used_once:
+            case Binary("mul", left, right) if part is node or apart is None or part in apart:
                 stack += [right, left]
             case _:
                 factors.append(part)
     return factors, math.prod(constants)
+
+
+def factors_in_and_out(node: Reduce) -> tuple[list[Node], list[Node]]:
+    """The factors of what is reduced that vary over the reduced axes, and those that do not."""
+    factors, constant = factors_of(node.operand)
+    factors += [] if constant == 1.0 else [Const(constant)]
+    inside = [factor for factor in factors if factor.axes & node.over]
+    return inside, [factor for factor in factors if not factor.axes & node.over]
 
 
 def _joined(factors: list[Node], constant: float, position: Mapping[str, int]) -> Node:
@@ -66,16 +77,20 @@ def _joined(factors: list[Node], constant: float, position: Mapping[str, int]) -
 
     pending: list[Node] = [] if constant == 1.0 else [Const(constant)]
     for _, group in groupby(sorted(factors, key=width), key=width):
-        product = reduce(times, group)
-        within = [narrow for narrow in pending if narrow.axes < product.axes]
+        alike = product(group)
+        within = [narrow for narrow in pending if narrow.axes < alike.axes]
         pending = [narrow for narrow in pending if narrow not in within]
-        pending.append(reduce(times, within, product))
-    return reduce(times, reversed(pending)) if pending else Const(constant)
+        pending.append(product([alike, *within]))
+    return product(reversed(pending)) if pending else Const(constant)
 
 
-def times(left: Node, right: Node) -> Node:
-    """left * right."""
-    return Binary("mul", left, right)
+def product(factors: Iterable[Node]) -> Node:
+    """The product of one factor or more, from left to right."""
+
+    def times(left: Node, right: Node) -> Node:
+        return Binary("mul", left, right)
+
+    return reduce(times, factors)
 
 
 def _negated(node: Node) -> Node:

@@ -13,11 +13,9 @@ sum[n h w](dy * (x - mean) * rstd)                sum[n](rstd * s)
 
 from __future__ import annotations
 
-from functools import reduce
-
-from lncompile.ir import Binary, Const, Node, Program, Reduce, depending_on, operands, rewrite
+from lncompile.ir import Const, Node, Program, Reduce, depending_on, operands, rewrite
 from lncompile.passes.offsets import offsets
-from lncompile.passes.products import times
+from lncompile.passes.products import factors_in_and_out, product
 from lncompile.passes.stages import ready
 
 
@@ -63,19 +61,12 @@ def channels_first(program: Program, outer: str, inner: str) -> Program:
 
 def _without_factors(node: Reduce) -> Node:
     """sum(a * (b * k)) = k * sum(a * b) where k does not vary over the reduced axes."""
-    factors = _factors(node.operand) if node.op == "sum" else []
-    outside = [factor for factor in factors if not factor.axes & node.over]
-    inside = [factor for factor in factors if factor.axes & node.over]
+    if node.op != "sum":
+        return node
+    inside, outside = factors_in_and_out(node)
     if not (outside and inside):
         return node
-    return reduce(times, [Reduce(node.op, reduce(times, inside), node.over), *outside])
-
-
-def _factors(node: Node) -> list[Node]:
-    match node:
-        case Binary("mul", left, right):
-            return [*_factors(left), *_factors(right)]
-    return [node]
+    return product([Reduce(node.op, product(inside), node.over), *outside])
 
 
 def for_each_channel(program: Program, outer: str, inner: str) -> dict[Node, tuple[str, ...]]:

@@ -71,19 +71,21 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
         mu_low_value = x_pivot - mu_high_value + x_shift
         # var = variance[d](x)
         var = maximum(x_spread, 0.0)
-        # t4 = var + 1e-05
-        t4 = var + 1e-05
-        # rstd_value = rsqrt(t4)
-        rstd_value = rsqrt(t4)
+        # t2 = var + 1e-05
+        t2 = var + 1e-05
+        # rstd_value = rsqrt(t2)
+        rstd_value = rsqrt(t2)
+        # t4 = mu_low_value * rstd_value
+        t4 = mu_low_value * rstd_value
         mu_high_value_f32 = as_float32(mu_high_value)
-        mu_low_value_f32 = as_float32(mu_low_value)
         rstd_value_f32 = as_float32(rstd_value)
+        t4_f32 = as_float32(t4)
         ordinary = (
             x_shift * x_shift <= 4.0 * x_spread
             and is_finite(x_spread)
             and fits_float32(mu_high_value)
-            and fits_float32(mu_low_value)
             and is_moderate(rstd_value)
+            and fits_float32(t4)
         )
         row_next = min(row + 1, last_row)
         x_next = advance(x, row_next * 1024)
@@ -106,14 +108,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                         x_i = load_partial(x_row, i, start, 16)
                         # t1 = x - mu_high_value
                         t1 = x_i - mu_high_value_f32
-                        # t2 = t1 - mu_low_value
-                        t2 = t1 - mu_low_value_f32
+                        # t5 = t1 * rstd_value - t4
+                        t5 = fma(t1, rstd_value_f32, -t4_f32)
                         weight_i = load_partial(weight, i, start, 16)
-                        # t3 = t2 * weight
-                        t3 = t2 * weight_i
                         bias_i = load_partial(bias, i, start, 16)
-                        # y_i = t3 * rstd_value + bias
-                        y_i = fma(t3, rstd_value_f32, bias_i)
+                        # y_i = t5 * weight + bias
+                        y_i = fma(t5, weight_i, bias_i)
                         store_partial(y_row, i, start, y_i)
                     for chunk in range(start, start + 1024, 512):
                         x_next_sums = f32x(0.0, 32)
@@ -124,14 +124,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                             signal_fence()
                             # t1 = x - mu_high_value
                             t1 = x_i - mu_high_value_f32
-                            # t2 = t1 - mu_low_value
-                            t2 = t1 - mu_low_value_f32
+                            # t5 = t1 * rstd_value - t4
+                            t5 = fma(t1, rstd_value_f32, -t4_f32)
                             weight_i = load(weight, i, 32)
-                            # t3 = t2 * weight
-                            t3 = t2 * weight_i
                             bias_i = load(bias, i, 32)
-                            # y_i = t3 * rstd_value + bias
-                            y_i = fma(t3, rstd_value_f32, bias_i)
+                            # y_i = t5 * weight + bias
+                            y_i = fma(t5, weight_i, bias_i)
                             stream(y_row, i, y_i, 32)
                             x_next_i = load(x_next, i, 32)
                             x_next_offset = x_next_i - x_next_pivot
@@ -150,14 +148,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                         x_i = load_partial(x_row, i, left, 32)
                         # t1 = x - mu_high_value
                         t1 = x_i - mu_high_value_f32
-                        # t2 = t1 - mu_low_value
-                        t2 = t1 - mu_low_value_f32
+                        # t5 = t1 * rstd_value - t4
+                        t5 = fma(t1, rstd_value_f32, -t4_f32)
                         weight_i = load_partial(weight, i, left, 32)
-                        # t3 = t2 * weight
-                        t3 = t2 * weight_i
                         bias_i = load_partial(bias, i, left, 32)
-                        # y_i = t3 * rstd_value + bias
-                        y_i = fma(t3, rstd_value_f32, bias_i)
+                        # y_i = t5 * weight + bias
+                        y_i = fma(t5, weight_i, bias_i)
                         store_partial(y_row, i, left, y_i)
                 else:
                     x_next_sums_total = f64x(0.0, 32)
@@ -170,14 +166,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                             signal_fence()
                             # t1 = x - mu_high_value
                             t1 = x_i - mu_high_value_f32
-                            # t2 = t1 - mu_low_value
-                            t2 = t1 - mu_low_value_f32
+                            # t5 = t1 * rstd_value - t4
+                            t5 = fma(t1, rstd_value_f32, -t4_f32)
                             weight_i = load(weight, i, 32)
-                            # t3 = t2 * weight
-                            t3 = t2 * weight_i
                             bias_i = load(bias, i, 32)
-                            # y_i = t3 * rstd_value + bias
-                            y_i = fma(t3, rstd_value_f32, bias_i)
+                            # y_i = t5 * weight + bias
+                            y_i = fma(t5, weight_i, bias_i)
                             store(y_row, i, y_i)
                             x_next_i = load(x_next, i, 32)
                             x_next_offset = x_next_i - x_next_pivot
@@ -191,14 +185,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
                     signal_fence()
                     # t1 = x - mu_high_value
                     t1 = x_i - mu_high_value_f32
-                    # t2 = t1 - mu_low_value
-                    t2 = t1 - mu_low_value_f32
+                    # t5 = t1 * rstd_value - t4
+                    t5 = fma(t1, rstd_value_f32, -t4_f32)
                     weight_i = load(weight, i, 32)
-                    # t3 = t2 * weight
-                    t3 = t2 * weight_i
                     bias_i = load(bias, i, 32)
-                    # y_i = t3 * rstd_value + bias
-                    y_i = fma(t3, rstd_value_f32, bias_i)
+                    # y_i = t5 * weight + bias
+                    y_i = fma(t5, weight_i, bias_i)
                     store(y_row, i, y_i)
         else:
             # moments of x about its mean
@@ -233,22 +225,22 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
             mu_low_value = x_wide_pivot - mu_high_value + x_wide_shift
             # var = variance[d](x)
             var = maximum(x_wide_spread, 0.0)
-            # t4 = var + 1e-05
-            t4 = var + 1e-05
-            # rstd_value = rsqrt(t4)
-            rstd_value = rsqrt(t4)
+            # t2 = var + 1e-05
+            t2 = var + 1e-05
+            # rstd_value = rsqrt(t2)
+            rstd_value = rsqrt(t2)
+            # t4 = mu_low_value * rstd_value
+            t4 = mu_low_value * rstd_value
             for i in range(0, 1024, 4):
                 x_wide = as_float64(load(x_row, i, 4))
                 # t1 = x - mu_high_value
                 t1_wide = x_wide - mu_high_value
-                # t2 = t1 - mu_low_value
-                t2_wide = t1_wide - mu_low_value
+                # t5 = t1 * rstd_value - t4
+                t5_wide = fma(t1_wide, rstd_value, -t4)
                 weight_wide = as_float64(load(weight, i, 4))
-                # t3 = t2 * weight
-                t3_wide = t2_wide * weight_wide
                 bias_wide = as_float64(load(bias, i, 4))
-                # y_i = t3 * rstd_value + bias
-                y_wide = fma(t3_wide, rstd_value, bias_wide)
+                # y_i = t5 * weight + bias
+                y_wide = fma(t5_wide, weight_wide, bias_wide)
                 store(y_row, i, y_wide)
             if row < last_row:
                 x_next_sums_total = f64x(0.0, 32)
@@ -295,35 +287,25 @@ def lnc_layer_norm_backward(
     dy_next = advance(dy, row_next * 1024)
     weight_next = weight
     x_next = advance(x, row_next * 1024)
-    rstd_value_next = read(rstd, row_next)
     mu_high_value_next = read(mu_high, row_next)
-    mu_low_value_next = read(mu_low, row_next)
-    rstd_value_next_f32 = as_float32(rstd_value_next)
     mu_high_value_next_f32 = as_float32(mu_high_value_next)
-    mu_low_value_next_f32 = as_float32(mu_low_value_next)
-    t3_next_lanes_total = f64x(0.0, 32)
-    t10_next_lanes_total = f64x(0.0, 32)
+    t4_next_lanes_total = f64x(0.0, 32)
+    t11_next_lanes_total = f64x(0.0, 32)
     for start in range(0, 1024, 512):
-        t3_next_lanes = f32x(0.0, 32)
-        t10_next_lanes = f32x(0.0, 32)
+        t4_next_lanes = f32x(0.0, 32)
+        t11_next_lanes = f32x(0.0, 32)
         for i in range(start, min(start + 512, 1024), 32):
             dy_next_i = load(dy_next, i, 32)
-            # t1_next = dy_next * rstd_value_next
-            t1_next = dy_next_i * rstd_value_next_f32
             weight_next_i = load(weight_next, i, 32)
-            # t2_next = t1_next * weight_next
-            t2_next = t1_next * weight_next_i
+            # t3_next = dy_next * weight_next
+            t3_next = dy_next_i * weight_next_i
             x_next_i = load(x_next, i, 32)
-            # t6_next = x_next - mu_high_value_next
-            t6_next = x_next_i - mu_high_value_next_f32
-            # t7_next = t6_next - mu_low_value_next
-            t7_next = t6_next - mu_low_value_next_f32
-            # t8_next = t7_next * weight_next
-            t8_next = t7_next * weight_next_i
-            t3_next_lanes = t3_next_lanes + t2_next
-            t10_next_lanes = fma(dy_next_i, t8_next, t10_next_lanes)
-        t3_next_lanes_total += as_float64(t3_next_lanes)
-        t10_next_lanes_total += as_float64(t10_next_lanes)
+            # t8_next = x_next - mu_high_value_next
+            t8_next = x_next_i - mu_high_value_next_f32
+            t4_next_lanes = t4_next_lanes + t3_next
+            t11_next_lanes = fma(t3_next, t8_next, t11_next_lanes)
+        t4_next_lanes_total += as_float64(t4_next_lanes)
+        t11_next_lanes_total += as_float64(t11_next_lanes)
     streamed = rows >= 3072
     for block in range(begin, end):
         sums = advance(dweight_sum, block * 1024)
@@ -341,51 +323,53 @@ def lnc_layer_norm_backward(
             rstd_value = read(rstd, row)
             mu_high_value = read(mu_high, row)
             mu_low_value = read(mu_low, row)
-            # t12 = square(rstd_value)
-            t12 = square(rstd_value)
-            rstd_value_f32 = as_float32(rstd_value)
+            # t15 = square(rstd_value)
+            t15 = square(rstd_value)
             mu_high_value_f32 = as_float32(mu_high_value)
+            t4_lanes_total = t4_next_lanes_total
+            t11_lanes_total = t11_next_lanes_total
+            # t4 = sum[d](t3)
+            t4 = total(t4_lanes_total)
+            # t11 = sum[d](t3 * t8)
+            t11 = total(t11_lanes_total)
+            # t5 = t4 * rstd_value
+            t5 = t4 * rstd_value
+            # t6 = t5 * 0.0009765625
+            t6 = t5 * 0.0009765625
+            # t12 = t4 * mu_low_value
+            t12 = t4 * mu_low_value
+            # t13 = t11 - t12
+            t13 = t11 - t12
+            # t14 = t13 * rstd_value
+            t14 = t13 * rstd_value
+            # t16 = t14 * t15
+            t16 = t14 * t15
+            # t17 = t16 * (-0.0009765625)
+            t17 = t16 * -0.0009765625
+            rstd_value_f32 = as_float32(rstd_value)
+            t6_f32 = as_float32(t6)
             mu_low_value_f32 = as_float32(mu_low_value)
-            t3_lanes_total = t3_next_lanes_total
-            t10_lanes_total = t10_next_lanes_total
-            # t3 = sum[d](t2)
-            t3 = total(t3_lanes_total)
-            # t10 = sum[d](dy * t8)
-            t10 = total(t10_lanes_total)
-            # t4 = t3 * 0.0009765625
-            t4 = t3 * 0.0009765625
-            # t11 = t10 * rstd_value
-            t11 = t10 * rstd_value
-            # t13 = t11 * t12
-            t13 = t11 * t12
-            # t14 = t13 * (-0.0009765625)
-            t14 = t13 * -0.0009765625
-            t4_f32 = as_float32(t4)
-            t14_f32 = as_float32(t14)
+            t17_f32 = as_float32(t17)
             ordinary = (
-                is_moderate(rstd_value)
-                and fits_float32(mu_high_value)
+                fits_float32(mu_high_value)
+                and is_finite(t4)
+                and is_finite(t11)
+                and is_moderate(rstd_value)
+                and fits_float32(t6)
                 and fits_float32(mu_low_value)
-                and is_finite(t3)
-                and is_finite(t10)
-                and fits_float32(t4)
-                and fits_float32(t14)
+                and fits_float32(t17)
             )
             row_next = min(row + 1, last_row)
             dy_next = advance(dy, row_next * 1024)
             weight_next = weight
             x_next = advance(x, row_next * 1024)
-            rstd_value_next = read(rstd, row_next)
             mu_high_value_next = read(mu_high, row_next)
-            mu_low_value_next = read(mu_low, row_next)
-            rstd_value_next_f32 = as_float32(rstd_value_next)
             mu_high_value_next_f32 = as_float32(mu_high_value_next)
-            mu_low_value_next_f32 = as_float32(mu_low_value_next)
             if ordinary:
                 if row < last_row:
                     if streamed:
-                        t3_next_lanes_total = f64x(0.0, 32)
-                        t10_next_lanes_total = f64x(0.0, 32)
+                        t4_next_lanes_total = f64x(0.0, 32)
+                        t11_next_lanes_total = f64x(0.0, 32)
                         start = min(elements_to_boundary(dx_row, 32), 1024)
                         stop = start + (1024 - start) // 32 * 32
                         left = 1024 - stop
@@ -398,25 +382,23 @@ def lnc_layer_norm_backward(
                             # t1 = dy * rstd_value
                             t1 = dy_i * rstd_value_f32
                             weight_i = load_partial(weight, i, start, 16)
-                            # t2 = t1 * weight
-                            t2 = t1 * weight_i
-                            # t5 = t2 - t4
-                            t5 = t2 - t4_f32
+                            # t7 = t1 * weight - t6
+                            t7 = fma(t1, weight_i, -t6_f32)
                             x_i = load_partial(x_row, i, start, 16)
-                            # t6 = x - mu_high_value
-                            t6 = x_i - mu_high_value_f32
-                            # t7 = t6 - mu_low_value
-                            t7 = t6 - mu_low_value_f32
-                            # dx_i = t5 + t7 * t14
-                            dx_i = fma(t7, t14_f32, t5)
+                            # t8 = x - mu_high_value
+                            t8 = x_i - mu_high_value_f32
+                            # t9 = t8 - mu_low_value
+                            t9 = t8 - mu_low_value_f32
+                            # dx_i = t7 + t9 * t17
+                            dx_i = fma(t9, t17_f32, t7)
                             store_partial(dx_row, i, start, dx_i)
                             dweight_sum_i = load_partial(dweight_sum_row, i, start, 16)
-                            store_partial(dweight_sum_row, i, start, fma(t1, t7, dweight_sum_i))
+                            store_partial(dweight_sum_row, i, start, fma(t1, t9, dweight_sum_i))
                             dbias_sum_i = load_partial(dbias_sum_row, i, start, 16)
                             store_partial(dbias_sum_row, i, start, dbias_sum_i + dy_i)
                         for chunk in range(start, start + 1024, 512):
-                            t3_next_lanes = f32x(0.0, 32)
-                            t10_next_lanes = f32x(0.0, 32)
+                            t4_next_lanes = f32x(0.0, 32)
+                            t11_next_lanes = f32x(0.0, 32)
                             for i in range(chunk, min(chunk + 512, stop), 32):
                                 prefetch(dy_next, i + 512, 32, 1)
                                 prefetch(x_next, i + 512, 32, 1)
@@ -424,122 +406,98 @@ def lnc_layer_norm_backward(
                                 # t1 = dy * rstd_value
                                 t1 = dy_i * rstd_value_f32
                                 weight_i = load(weight, i, 32)
-                                # t2 = t1 * weight
-                                t2 = t1 * weight_i
-                                # t5 = t2 - t4
-                                t5 = t2 - t4_f32
+                                # t7 = t1 * weight - t6
+                                t7 = fma(t1, weight_i, -t6_f32)
                                 x_i = load(x_row, i, 32)
-                                # t6 = x - mu_high_value
-                                t6 = x_i - mu_high_value_f32
-                                # t7 = t6 - mu_low_value
-                                t7 = t6 - mu_low_value_f32
-                                # dx_i = t5 + t7 * t14
-                                dx_i = fma(t7, t14_f32, t5)
+                                # t8 = x - mu_high_value
+                                t8 = x_i - mu_high_value_f32
+                                # t9 = t8 - mu_low_value
+                                t9 = t8 - mu_low_value_f32
+                                # dx_i = t7 + t9 * t17
+                                dx_i = fma(t9, t17_f32, t7)
                                 stream(dx_row, i, dx_i, 32)
                                 dweight_sum_i = load(dweight_sum_row, i, 32)
-                                store(dweight_sum_row, i, fma(t1, t7, dweight_sum_i))
+                                store(dweight_sum_row, i, fma(t1, t9, dweight_sum_i))
                                 dbias_sum_i = load(dbias_sum_row, i, 32)
                                 store(dbias_sum_row, i, dbias_sum_i + dy_i)
                                 dy_next_i = load(dy_next, i, 32)
-                                # t1_next = dy_next * rstd_value_next
-                                t1_next = dy_next_i * rstd_value_next_f32
                                 weight_next_i = load(weight_next, i, 32)
-                                # t2_next = t1_next * weight_next
-                                t2_next = t1_next * weight_next_i
+                                # t3_next = dy_next * weight_next
+                                t3_next = dy_next_i * weight_next_i
                                 x_next_i = load(x_next, i, 32)
-                                # t6_next = x_next - mu_high_value_next
-                                t6_next = x_next_i - mu_high_value_next_f32
-                                # t7_next = t6_next - mu_low_value_next
-                                t7_next = t6_next - mu_low_value_next_f32
-                                # t8_next = t7_next * weight_next
-                                t8_next = t7_next * weight_next_i
-                                t3_next_lanes = t3_next_lanes + t2_next
-                                t10_next_lanes = fma(dy_next_i, t8_next, t10_next_lanes)
+                                # t8_next = x_next - mu_high_value_next
+                                t8_next = x_next_i - mu_high_value_next_f32
+                                t4_next_lanes = t4_next_lanes + t3_next
+                                t11_next_lanes = fma(t3_next, t8_next, t11_next_lanes)
                             if chunk + 512 >= start + 1024:
                                 for i in range(stop, start + 1024, 32):
                                     dy_next_i = load(dy_next, i, 32)
-                                    # t1_next = dy_next * rstd_value_next
-                                    t1_next = dy_next_i * rstd_value_next_f32
                                     weight_next_i = load(weight_next, i, 32)
-                                    # t2_next = t1_next * weight_next
-                                    t2_next = t1_next * weight_next_i
+                                    # t3_next = dy_next * weight_next
+                                    t3_next = dy_next_i * weight_next_i
                                     x_next_i = load(x_next, i, 32)
-                                    # t6_next = x_next - mu_high_value_next
-                                    t6_next = x_next_i - mu_high_value_next_f32
-                                    # t7_next = t6_next - mu_low_value_next
-                                    t7_next = t6_next - mu_low_value_next_f32
-                                    # t8_next = t7_next * weight_next
-                                    t8_next = t7_next * weight_next_i
-                                    t3_next_lanes = t3_next_lanes + t2_next
-                                    t10_next_lanes = fma(dy_next_i, t8_next, t10_next_lanes)
-                            t3_next_lanes_total += as_float64(t3_next_lanes)
-                            t10_next_lanes_total += as_float64(t10_next_lanes)
+                                    # t8_next = x_next - mu_high_value_next
+                                    t8_next = x_next_i - mu_high_value_next_f32
+                                    t4_next_lanes = t4_next_lanes + t3_next
+                                    t11_next_lanes = fma(t3_next, t8_next, t11_next_lanes)
+                            t4_next_lanes_total += as_float64(t4_next_lanes)
+                            t11_next_lanes_total += as_float64(t11_next_lanes)
                         if left > 0:
                             i = stop
                             dy_i = load_partial(dy_row, i, left, 32)
                             # t1 = dy * rstd_value
                             t1 = dy_i * rstd_value_f32
                             weight_i = load_partial(weight, i, left, 32)
-                            # t2 = t1 * weight
-                            t2 = t1 * weight_i
-                            # t5 = t2 - t4
-                            t5 = t2 - t4_f32
+                            # t7 = t1 * weight - t6
+                            t7 = fma(t1, weight_i, -t6_f32)
                             x_i = load_partial(x_row, i, left, 32)
-                            # t6 = x - mu_high_value
-                            t6 = x_i - mu_high_value_f32
-                            # t7 = t6 - mu_low_value
-                            t7 = t6 - mu_low_value_f32
-                            # dx_i = t5 + t7 * t14
-                            dx_i = fma(t7, t14_f32, t5)
+                            # t8 = x - mu_high_value
+                            t8 = x_i - mu_high_value_f32
+                            # t9 = t8 - mu_low_value
+                            t9 = t8 - mu_low_value_f32
+                            # dx_i = t7 + t9 * t17
+                            dx_i = fma(t9, t17_f32, t7)
                             store_partial(dx_row, i, left, dx_i)
                             dweight_sum_i = load_partial(dweight_sum_row, i, left, 32)
-                            store_partial(dweight_sum_row, i, left, fma(t1, t7, dweight_sum_i))
+                            store_partial(dweight_sum_row, i, left, fma(t1, t9, dweight_sum_i))
                             dbias_sum_i = load_partial(dbias_sum_row, i, left, 32)
                             store_partial(dbias_sum_row, i, left, dbias_sum_i + dy_i)
                     else:
-                        t3_next_lanes_total = f64x(0.0, 32)
-                        t10_next_lanes_total = f64x(0.0, 32)
+                        t4_next_lanes_total = f64x(0.0, 32)
+                        t11_next_lanes_total = f64x(0.0, 32)
                         for start in range(0, 1024, 512):
-                            t3_next_lanes = f32x(0.0, 32)
-                            t10_next_lanes = f32x(0.0, 32)
+                            t4_next_lanes = f32x(0.0, 32)
+                            t11_next_lanes = f32x(0.0, 32)
                             for i in range(start, min(start + 512, 1024), 32):
                                 dy_i = load(dy_row, i, 32)
                                 # t1 = dy * rstd_value
                                 t1 = dy_i * rstd_value_f32
                                 weight_i = load(weight, i, 32)
-                                # t2 = t1 * weight
-                                t2 = t1 * weight_i
-                                # t5 = t2 - t4
-                                t5 = t2 - t4_f32
+                                # t7 = t1 * weight - t6
+                                t7 = fma(t1, weight_i, -t6_f32)
                                 x_i = load(x_row, i, 32)
-                                # t6 = x - mu_high_value
-                                t6 = x_i - mu_high_value_f32
-                                # t7 = t6 - mu_low_value
-                                t7 = t6 - mu_low_value_f32
-                                # dx_i = t5 + t7 * t14
-                                dx_i = fma(t7, t14_f32, t5)
+                                # t8 = x - mu_high_value
+                                t8 = x_i - mu_high_value_f32
+                                # t9 = t8 - mu_low_value
+                                t9 = t8 - mu_low_value_f32
+                                # dx_i = t7 + t9 * t17
+                                dx_i = fma(t9, t17_f32, t7)
                                 store(dx_row, i, dx_i)
                                 dweight_sum_i = load(dweight_sum_row, i, 32)
-                                store(dweight_sum_row, i, fma(t1, t7, dweight_sum_i))
+                                store(dweight_sum_row, i, fma(t1, t9, dweight_sum_i))
                                 dbias_sum_i = load(dbias_sum_row, i, 32)
                                 store(dbias_sum_row, i, dbias_sum_i + dy_i)
                                 dy_next_i = load(dy_next, i, 32)
-                                # t1_next = dy_next * rstd_value_next
-                                t1_next = dy_next_i * rstd_value_next_f32
                                 weight_next_i = load(weight_next, i, 32)
-                                # t2_next = t1_next * weight_next
-                                t2_next = t1_next * weight_next_i
+                                # t3_next = dy_next * weight_next
+                                t3_next = dy_next_i * weight_next_i
                                 x_next_i = load(x_next, i, 32)
-                                # t6_next = x_next - mu_high_value_next
-                                t6_next = x_next_i - mu_high_value_next_f32
-                                # t7_next = t6_next - mu_low_value_next
-                                t7_next = t6_next - mu_low_value_next_f32
-                                # t8_next = t7_next * weight_next
-                                t8_next = t7_next * weight_next_i
-                                t3_next_lanes = t3_next_lanes + t2_next
-                                t10_next_lanes = fma(dy_next_i, t8_next, t10_next_lanes)
-                            t3_next_lanes_total += as_float64(t3_next_lanes)
-                            t10_next_lanes_total += as_float64(t10_next_lanes)
+                                # t8_next = x_next - mu_high_value_next
+                                t8_next = x_next_i - mu_high_value_next_f32
+                                t4_next_lanes = t4_next_lanes + t3_next
+                                t11_next_lanes = fma(t3_next, t8_next, t11_next_lanes)
+                            t4_next_lanes_total += as_float64(t4_next_lanes)
+                            t11_next_lanes_total += as_float64(t11_next_lanes)
                 else:
                     for i in range(0, 1024, 32):
                         dy_i = load(dy_row, i, 32)
@@ -548,104 +506,94 @@ def lnc_layer_norm_backward(
                         # t1 = dy * rstd_value
                         t1 = dy_i * rstd_value_f32
                         weight_i = load(weight, i, 32)
-                        # t2 = t1 * weight
-                        t2 = t1 * weight_i
-                        # t5 = t2 - t4
-                        t5 = t2 - t4_f32
-                        # t6 = x - mu_high_value
-                        t6 = x_i - mu_high_value_f32
-                        # t7 = t6 - mu_low_value
-                        t7 = t6 - mu_low_value_f32
-                        # dx_i = t5 + t7 * t14
-                        dx_i = fma(t7, t14_f32, t5)
+                        # t7 = t1 * weight - t6
+                        t7 = fma(t1, weight_i, -t6_f32)
+                        # t8 = x - mu_high_value
+                        t8 = x_i - mu_high_value_f32
+                        # t9 = t8 - mu_low_value
+                        t9 = t8 - mu_low_value_f32
+                        # dx_i = t7 + t9 * t17
+                        dx_i = fma(t9, t17_f32, t7)
                         store(dx_row, i, dx_i)
                         dweight_sum_i = load(dweight_sum_row, i, 32)
-                        store(dweight_sum_row, i, fma(t1, t7, dweight_sum_i))
+                        store(dweight_sum_row, i, fma(t1, t9, dweight_sum_i))
                         dbias_sum_i = load(dbias_sum_row, i, 32)
                         store(dbias_sum_row, i, dbias_sum_i + dy_i)
             else:
-                # t12 = square(rstd_value)
-                t12 = square(rstd_value)
-                t3_wide_lanes_total = f64x(0.0, 4)
-                t10_wide_lanes_total = f64x(0.0, 4)
+                # t15 = square(rstd_value)
+                t15 = square(rstd_value)
+                t4_wide_lanes_total = f64x(0.0, 4)
+                t11_wide_lanes_total = f64x(0.0, 4)
                 for start in range(0, 1024, 64):
-                    t3_wide_lanes = f64x(0.0, 4)
-                    t10_wide_lanes = f64x(0.0, 4)
+                    t4_wide_lanes = f64x(0.0, 4)
+                    t11_wide_lanes = f64x(0.0, 4)
                     for i in range(start, min(start + 64, 1024), 4):
                         dy_wide = as_float64(load(dy_row, i, 4))
-                        # t1 = dy * rstd_value
-                        t1_wide = dy_wide * rstd_value
                         weight_wide = as_float64(load(weight, i, 4))
-                        # t2 = t1 * weight
-                        t2_wide = t1_wide * weight_wide
+                        # t3 = dy * weight
+                        t3_wide = dy_wide * weight_wide
                         x_wide = as_float64(load(x_row, i, 4))
-                        # t6 = x - mu_high_value
-                        t6_wide = x_wide - mu_high_value
-                        # t7 = t6 - mu_low_value
-                        t7_wide = t6_wide - mu_low_value
-                        # t8 = t7 * weight
-                        t8_wide = t7_wide * weight_wide
-                        t3_wide_lanes = t3_wide_lanes + t2_wide
-                        t10_wide_lanes = fma(dy_wide, t8_wide, t10_wide_lanes)
-                    t3_wide_lanes_total += as_float64(t3_wide_lanes)
-                    t10_wide_lanes_total += as_float64(t10_wide_lanes)
-                # t3 = sum[d](t2)
-                t3 = total(t3_wide_lanes_total)
-                # t10 = sum[d](dy * t8)
-                t10 = total(t10_wide_lanes_total)
-                # t4 = t3 * 0.0009765625
-                t4 = t3 * 0.0009765625
-                # t11 = t10 * rstd_value
-                t11 = t10 * rstd_value
-                # t13 = t11 * t12
-                t13 = t11 * t12
-                # t14 = t13 * (-0.0009765625)
-                t14 = t13 * -0.0009765625
+                        # t8 = x - mu_high_value
+                        t8_wide = x_wide - mu_high_value
+                        t4_wide_lanes = t4_wide_lanes + t3_wide
+                        t11_wide_lanes = fma(t3_wide, t8_wide, t11_wide_lanes)
+                    t4_wide_lanes_total += as_float64(t4_wide_lanes)
+                    t11_wide_lanes_total += as_float64(t11_wide_lanes)
+                # t4 = sum[d](t3)
+                t4 = total(t4_wide_lanes_total)
+                # t11 = sum[d](t3 * t8)
+                t11 = total(t11_wide_lanes_total)
+                # t5 = t4 * rstd_value
+                t5 = t4 * rstd_value
+                # t6 = t5 * 0.0009765625
+                t6 = t5 * 0.0009765625
+                # t12 = t4 * mu_low_value
+                t12 = t4 * mu_low_value
+                # t13 = t11 - t12
+                t13 = t11 - t12
+                # t14 = t13 * rstd_value
+                t14 = t13 * rstd_value
+                # t16 = t14 * t15
+                t16 = t14 * t15
+                # t17 = t16 * (-0.0009765625)
+                t17 = t16 * -0.0009765625
                 for i in range(0, 1024, 4):
                     dy_wide = as_float64(load(dy_row, i, 4))
                     # t1 = dy * rstd_value
                     t1_wide = dy_wide * rstd_value
                     weight_wide = as_float64(load(weight, i, 4))
-                    # t2 = t1 * weight
-                    t2_wide = t1_wide * weight_wide
-                    # t5 = t2 - t4
-                    t5_wide = t2_wide - t4
+                    # t7 = t1 * weight - t6
+                    t7_wide = fma(t1_wide, weight_wide, -t6)
                     x_wide = as_float64(load(x_row, i, 4))
-                    # t6 = x - mu_high_value
-                    t6_wide = x_wide - mu_high_value
-                    # t7 = t6 - mu_low_value
-                    t7_wide = t6_wide - mu_low_value
-                    # dx_i = t5 + t7 * t14
-                    dx_wide = fma(t7_wide, t14, t5_wide)
+                    # t8 = x - mu_high_value
+                    t8_wide = x_wide - mu_high_value
+                    # t9 = t8 - mu_low_value
+                    t9_wide = t8_wide - mu_low_value
+                    # dx_i = t7 + t9 * t17
+                    dx_wide = fma(t9_wide, t17, t7_wide)
                     store(dx_row, i, dx_wide)
                     dweight_sum_wide_i = as_float64(load(dweight_sum_row, i, 4))
-                    store(dweight_sum_row, i, fma(t1_wide, t7_wide, dweight_sum_wide_i))
+                    store(dweight_sum_row, i, fma(t1_wide, t9_wide, dweight_sum_wide_i))
                     dbias_sum_wide_i = as_float64(load(dbias_sum_row, i, 4))
                     store(dbias_sum_row, i, dbias_sum_wide_i + dy_wide)
                 if row < last_row:
-                    t3_next_lanes_total = f64x(0.0, 32)
-                    t10_next_lanes_total = f64x(0.0, 32)
+                    t4_next_lanes_total = f64x(0.0, 32)
+                    t11_next_lanes_total = f64x(0.0, 32)
                     for start in range(0, 1024, 512):
-                        t3_next_lanes = f32x(0.0, 32)
-                        t10_next_lanes = f32x(0.0, 32)
+                        t4_next_lanes = f32x(0.0, 32)
+                        t11_next_lanes = f32x(0.0, 32)
                         for i in range(start, min(start + 512, 1024), 32):
                             dy_next_i = load(dy_next, i, 32)
-                            # t1_next = dy_next * rstd_value_next
-                            t1_next = dy_next_i * rstd_value_next_f32
                             weight_next_i = load(weight_next, i, 32)
-                            # t2_next = t1_next * weight_next
-                            t2_next = t1_next * weight_next_i
+                            # t3_next = dy_next * weight_next
+                            t3_next = dy_next_i * weight_next_i
                             x_next_i = load(x_next, i, 32)
-                            # t6_next = x_next - mu_high_value_next
-                            t6_next = x_next_i - mu_high_value_next_f32
-                            # t7_next = t6_next - mu_low_value_next
-                            t7_next = t6_next - mu_low_value_next_f32
-                            # t8_next = t7_next * weight_next
-                            t8_next = t7_next * weight_next_i
-                            t3_next_lanes = t3_next_lanes + t2_next
-                            t10_next_lanes = fma(dy_next_i, t8_next, t10_next_lanes)
-                        t3_next_lanes_total += as_float64(t3_next_lanes)
-                        t10_next_lanes_total += as_float64(t10_next_lanes)
+                            # t8_next = x_next - mu_high_value_next
+                            t8_next = x_next_i - mu_high_value_next_f32
+                            t4_next_lanes = t4_next_lanes + t3_next
+                            t11_next_lanes = fma(t3_next, t8_next, t11_next_lanes)
+                        t4_next_lanes_total += as_float64(t4_next_lanes)
+                        t11_next_lanes_total += as_float64(t11_next_lanes)
     if streamed:
         fence()
     return 0

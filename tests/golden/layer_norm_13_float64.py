@@ -66,10 +66,12 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
         mu_low_value = x_pivot - mu_high_value + x_shift
         # var = variance[d](x)
         var = maximum(x_spread, 0.0)
-        # t4 = var + 1e-05
-        t4 = var + 1e-05
-        # rstd_value = rsqrt(t4)
-        rstd_value = rsqrt(t4)
+        # t2 = var + 1e-05
+        t2 = var + 1e-05
+        # rstd_value = rsqrt(t2)
+        rstd_value = rsqrt(t2)
+        # t4 = mu_low_value * rstd_value
+        t4 = mu_low_value * rstd_value
         for d in range(13):
             x_at = advance(x_tile, d * 16)
             y_at = advance(y_tile, d * 16)
@@ -78,12 +80,10 @@ def lnc_layer_norm_forward(x, weight, bias, y, mu_high, mu_low, rstd, rows, begi
             x_i = load(x_at, 0, 16)
             # t1 = x - mu_high_value
             t1 = x_i - mu_high_value
-            # t2 = t1 - mu_low_value
-            t2 = t1 - mu_low_value
-            # t3 = t2 * weight
-            t3 = t2 * weight_i
-            # y_i = t3 * rstd_value + bias
-            y_i = fma(t3, rstd_value, bias_i)
+            # t5 = t1 * rstd_value - t4
+            t5 = fma(t1, rstd_value, -t4)
+            # y_i = t5 * weight + bias
+            y_i = fma(t5, weight_i, bias_i)
             store(y_at, 0, y_i)
         if streamed and count == 16:
             stream_rows(y, i * 13, 13, 16, y_tile, 32)
@@ -128,40 +128,40 @@ def lnc_layer_norm_backward(
         rstd_value = load_partial(rstd, i, count, 16)
         mu_high_value = load_partial(mu_high, i, count, 16)
         mu_low_value = load_partial(mu_low, i, count, 16)
-        # t12 = square(rstd_value)
-        t12 = square(rstd_value)
-        t3_lanes = f64x(0.0, 16)
-        t10_lanes = f64x(0.0, 16)
+        # t15 = square(rstd_value)
+        t15 = square(rstd_value)
+        t4_lanes = f64x(0.0, 16)
+        t11_lanes = f64x(0.0, 16)
         for d in range(13):
             dy_at = advance(dy_tile, d * 16)
             x_at = advance(x_tile, d * 16)
             weight_i = read(weight, d)
             dy_i = load(dy_at, 0, 16)
-            # t1 = dy * rstd_value
-            t1 = dy_i * rstd_value
-            # t2 = t1 * weight
-            t2 = t1 * weight_i
+            # t3 = dy * weight
+            t3 = dy_i * weight_i
             x_i = load(x_at, 0, 16)
-            # t6 = x - mu_high_value
-            t6 = x_i - mu_high_value
-            # t7 = t6 - mu_low_value
-            t7 = t6 - mu_low_value
-            # t8 = t7 * weight
-            t8 = t7 * weight_i
-            t3_lanes = t3_lanes + t2
-            t10_lanes = fma(dy_i, t8, t10_lanes)
-        # t3 = sum[d](t2)
-        t3 = t3_lanes
-        # t10 = sum[d](dy * t8)
-        t10 = t10_lanes
-        # t4 = t3 * 0.07692307692307693
-        t4 = t3 * 0.07692307692307693
-        # t11 = t10 * rstd_value
-        t11 = t10 * rstd_value
-        # t13 = t11 * t12
-        t13 = t11 * t12
-        # t14 = t13 * (-0.07692307692307693)
-        t14 = t13 * -0.07692307692307693
+            # t8 = x - mu_high_value
+            t8 = x_i - mu_high_value
+            t4_lanes = t4_lanes + t3
+            t11_lanes = fma(t3, t8, t11_lanes)
+        # t4 = sum[d](t3)
+        t4 = t4_lanes
+        # t11 = sum[d](t3 * t8)
+        t11 = t11_lanes
+        # t5 = t4 * rstd_value
+        t5 = t4 * rstd_value
+        # t6 = t5 * 0.07692307692307693
+        t6 = t5 * 0.07692307692307693
+        # t12 = t4 * mu_low_value
+        t12 = t4 * mu_low_value
+        # t13 = t11 - t12
+        t13 = t11 - t12
+        # t14 = t13 * rstd_value
+        t14 = t13 * rstd_value
+        # t16 = t14 * t15
+        t16 = t14 * t15
+        # t17 = t16 * (-0.07692307692307693)
+        t17 = t16 * -0.07692307692307693
         for d in range(13):
             dy_at = advance(dy_tile, d * 16)
             x_at = advance(x_tile, d * 16)
@@ -170,19 +170,17 @@ def lnc_layer_norm_backward(
             dy_i = load(dy_at, 0, 16)
             # t1 = dy * rstd_value
             t1 = dy_i * rstd_value
-            # t2 = t1 * weight
-            t2 = t1 * weight_i
-            # t5 = t2 - t4
-            t5 = t2 - t4
+            # t7 = t1 * weight - t6
+            t7 = fma(t1, weight_i, -t6)
             x_i = load(x_at, 0, 16)
-            # t6 = x - mu_high_value
-            t6 = x_i - mu_high_value
-            # t7 = t6 - mu_low_value
-            t7 = t6 - mu_low_value
-            # dx_i = t5 + t7 * t14
-            dx_i = fma(t7, t14, t5)
+            # t8 = x - mu_high_value
+            t8 = x_i - mu_high_value
+            # t9 = t8 - mu_low_value
+            t9 = t8 - mu_low_value
+            # dx_i = t7 + t9 * t17
+            dx_i = fma(t9, t17, t7)
             store(dx_at, 0, dx_i)
-            write(dweight_sum, tile * 13 + d, total(keep_first(t1 * t7, count, 0.0)))
+            write(dweight_sum, tile * 13 + d, total(keep_first(t1 * t9, count, 0.0)))
             write(dbias_sum, tile * 13 + d, total(keep_first(dy_i, count, 0.0)))
         if streamed and count == 16:
             stream_rows(dx, i * 13, 13, 16, dx_tile, 32)
