@@ -77,7 +77,8 @@ def test_which_rows_have_clusters() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_code(dtype: str) -> None:
     compilation = cuda_compilation_of(lnc.layer_norm, {"...": 1, "d": 65536}, dtype)
-    for code, registers in zip(compilation.codes, (80, 128), strict=False):
+    # 512 threads a block: one block a multiprocessor from 65 registers on, up to 128.
+    for code, registers in zip(compilation.codes, (88, 128), strict=False):
         assert ".explicitcluster" in code.ptx
         assert ".reqnctapercluster 8, 1, 1" in code.ptx
         # No block leaves while another one may read its shared memory.

@@ -157,3 +157,45 @@ def test_sums_of_steps_have_the_same_bits_past_the_caches(positions: int) -> Non
     found = run_emitted(compilation, arrays, sizes, streamed)
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+class TestWindows:
+    """Columns go through scratch memory where lanes are left over, or rows crowd the caches."""
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+    @pytest.mark.parametrize("channels", [1, 7, 32, 33, 64, 1024, 1031])
+    def test_wherever_columns_lie(self, channels: int, dtype: str) -> None:
+        # The stand-ins refuse what lies outside an array.
+        sizes = {"n": 20, "c": channels}
+        compilation = compilation_of(equation("[n] c", weight="c", bias="c")(standardized), sizes, dtype)
+        joint = gradient(compilation.program)
+        arrays = arrays_for(joint.inputs, sizes)
+        got = run_emitted(compilation, arrays, sizes)
+        narrow = dtype in ("float16", "bfloat16")
+        assert_close(got, run_program(joint, arrays, sizes), 3e-2 if narrow else 2e-4)
+        assert "store_window(" in compilation.lowered.source
+
+    @pytest.mark.parametrize("rows", [2, 64, 128])
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+    def test_columns_have_the_same_bits_in_any_array(self, rows: int, dtype: type) -> None:
+        rng = np.random.default_rng(0)
+        x, dy = (rng.standard_normal((rows, 2048)).astype(dtype) for _ in "xy")
+        weight, bias = (rng.standard_normal(2048).astype(dtype) for _ in "wb")
+        norm = lnc.batch_norm.over("[n] c")
+
+        def results(channels: int) -> list[Any]:
+            y, ctx = norm.forward(x[:, :channels], weight[:channels], bias[:channels])
+            return [y[0], *norm.backward((dy[:, :channels], None, None), ctx)]
+
+        whole = results(2048)
+        for channels in (1, 31, 256, 1000, 1024):
+            for one, all_ in zip(results(channels), whole, strict=True):
+                assert np.array_equal(one, all_[..., :channels])
+
+    @pytest.mark.parametrize("channels", [20, 1000, 1024])
+    def test_in_place(self, channels: int) -> None:
+        x = np.random.default_rng(0).standard_normal((64, channels)).astype(np.float32)
+        norm = lnc.batch_norm.over("[n] c")
+        expected, mean, variance = norm(x)
+        norm(x, out=(x, np.empty_like(mean), np.empty_like(variance)))
+        assert np.array_equal(x, expected)

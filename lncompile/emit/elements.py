@@ -91,6 +91,9 @@ class Elements:
         lines = []
         nest = self.context.nest
         for out in self.context.element_outputs:
+            if nest.is_windowed(out):
+                line = f"store_window({out.name}, {nest.window(out)}, {nest.row_pointer(out)})"
+                lines += ["if packed:", *(f"    {inner}" for inner in if_given(out, line))]
             if not nest.is_tiled(out):
                 continue
             line = f"store_rows({out.name}, {nest.tile(out)}, {nest.row_pointer(out)})"

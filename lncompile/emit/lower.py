@@ -12,7 +12,7 @@ from lncompile import axes as ax
 from lncompile.emit import standins
 from lncompile.emit.context import Context
 from lncompile.emit.layout import LIMIT, fitted
-from lncompile.emit.names import legal
+from lncompile.emit.names import legal, sources
 from lncompile.emit.nest import AxisNames, Nest
 from lncompile.emit.parts import in_parts
 from lncompile.emit.stage import StageKernel
@@ -64,14 +64,15 @@ class Request:
 
 def lower(pair: Pair, schedule: Schedule, request: Request) -> Lowered:
     """Emit the kernels of both programs, one a stage."""
-    pair = legal(pair, frozenset(_words(pair, schedule)))
+    words = frozenset(_words(pair, schedule))
+    pair = legal(pair, words)
     stem = stem_of(request)
     bodies: list[str] = []
     functions: list[Function] = []
     phases = []
     for name, program in (("forward", pair.forward), ("backward", pair.backward)):
         names = AxisNames(program)
-        stages = plan(program, schedule)
+        stages = plan(program, schedule, sources(words))
         calls, workspaces = _emit_phase(stages, names, schedule, f"{stem}_{name}", bodies, functions)
         buffers = [*arrays_of(program, request), *workspaces]
         phases.append(Phase(f"{stem}_{name}_entry", tuple(buffers), sizes_of(names, request), calls))

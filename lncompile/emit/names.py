@@ -19,6 +19,8 @@ RESERVED = frozenset(
         *standins.__all__,
         *("begin", "end", "unit", "row", "rows", "block", "blocks", "block_rows", "tile", "i", "count"),
         *(
+            "packed",
+            "apart",
             "ordinary",
             "ordinary_memory",
             "ordinary_in_common",
@@ -76,6 +78,12 @@ SUFFIXES = (
 def derived(names: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> set[str]:
     """All names that a kernel may make of these."""
     return {name + suffix for name in names for suffix in suffixes}
+
+
+def sources(words: Iterable[str], suffixes: tuple[str, ...] = SUFFIXES) -> frozenset[str]:
+    """These words, and the names that a kernel may make one of them of."""
+    made = {word.removesuffix(suffix) for word in words for suffix in suffixes}
+    return frozenset(made | set(words))
 
 
 def legal(pair: Pair, reserved: frozenset[str], suffixes: tuple[str, ...] = SUFFIXES) -> Pair:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, TypeVar
 
+from lncompile.dtypes import TABLE
 from lncompile.emit.names import RESERVED
 from lncompile.ir import Axes, Axis, Input, Output, Part, Program, Reduce
 from lncompile.passes.loops import Loops
@@ -23,6 +24,9 @@ Array = Input | Output
 #: An axis, or the number of positions of one of which a part has a single position.
 Dim = str | int
 AnyDim = TypeVar("AnyDim", str, Dim)
+
+#: Lines so far apart, or a multiple of it, lie in the same set of a first cache of 32 KiB and 8 ways.
+_CROWDED_BYTES = 4096
 
 
 class AxisNames:
@@ -396,16 +400,49 @@ class Nest:
 
     def is_tiled(self, array: Array) -> bool:
         """Whether an array's rows, side by side in the lanes, go through scratch memory as columns."""
-        if isinstance(array, Output):
-            partial = isinstance(array.value, Reduce) and array.value.over != self.loops.inside
-            return not partial and self._holds_rows(array)
-        # A tile holds the rows of the unit: not what lies at the start of an axis of units.
-        of_unit = array.at_start <= self.loops.inside
-        return of_unit and self._holds_rows(array) and array.name in self._read_whole
-
-    def _holds_rows(self, array: Array) -> bool:
         innermost = (self.loops.vector, *self.steps)
-        return self.loops.across and len(innermost) == 2 and array.layout[-2:] == innermost
+        return len(innermost) == 2 and array.layout[-2:] == innermost and self._in_tiles(array)
+
+    def is_windowed(self, array: Array) -> bool:
+        """Whether an array's columns, side by side in the lanes, go through scratch memory in some units."""
+        innermost = (*self.steps, self.loops.vector)
+        adjacent = len(innermost) == 2 and array.layout[-2:] == innermost
+        return adjacent and self._in_tiles(array) and bool(self.packed_if)
+
+    def _in_tiles(self, array: Array) -> bool:
+        """Whether a unit has a tile of an array, rows side by side in the lanes."""
+        if not self.loops.across:
+            return False
+        if isinstance(array, Output):
+            return not (isinstance(array.value, Reduce) and array.value.over != self.loops.inside)
+        # A tile holds the rows of the unit: not what lies at the start of an axis of units.
+        return array.at_start <= self.loops.inside and array.name in self._read_whole
+
+    @property
+    def packed_if(self) -> str:
+        """When columns go through scratch memory, as Python; empty where they never do.
+
+        Where lanes are left over, and where rows lie so many bytes apart that their lines are in few sets of
+        the caches.
+        """
+        if len(self.steps) != 1 or not self.length(self.steps[0]).isdigit() or self.vector is None:
+            return ""
+        lanes, size = self.loops.lanes, self.vector.size
+        crowded = _CROWDED_BYTES // TABLE[self.stage.program.compute].itemsize
+        if size is None:
+            return f"(count < {lanes}) | ({as_python(self.size(self.vector.name))} % {crowded} == 0)"
+        if size % crowded == 0:
+            return "True"
+        return f"count < {lanes}" if size % lanes else ""
+
+    def window(self, array: Array) -> str:
+        """The arguments that say where the columns of a unit lie."""
+        assert self.vector is not None
+        lanes, offset = self.loops.lanes, self.offset(array, self.unit_axes(array))
+        whole = self.vector.size is not None and self.vector.size % lanes == 0
+        start = "i" if offset == "0" else f"{offset} + i"
+        row, rows = as_python(self.size(self.vector.name)), self.length(self.steps[0])
+        return f"{start}, {lanes if whole else 'count'}, {row}, {rows}, {lanes}"
 
     @cached_property
     def _read_whole(self) -> set[str]:
@@ -428,7 +465,7 @@ class Nest:
 
     def row_pointer(self, array: Array) -> str:
         """The name of the pointer to an array's part that belongs to a row."""
-        if self.is_tiled(array):
+        if self.is_tiled(array) or self.is_windowed(array):
             return f"{array.name}_tile"
         return f"{array.name}_row" if self.unit_axes(array) else array.name
 
@@ -441,7 +478,10 @@ class Nest:
         lines = []
         for array in arrays:
             axes, pointer = self.unit_axes(array), self.row_pointer(array)
-            if self.is_tiled(array) and isinstance(array, Input):
+            if self.is_windowed(array):
+                made = "window" if isinstance(array, Input) else "window_for"
+                lines.append(f"{pointer} = {made}({array.name}, {self.window(array)}, packed)")
+            elif self.is_tiled(array) and isinstance(array, Input):
                 lines.append(f"{pointer} = columns({array.name}, {self.tile(array)})")
             elif self.is_tiled(array):
                 lines.append(
@@ -456,11 +496,11 @@ class Nest:
         lines = []
         for array in arrays:
             axes = self.step_axes(array)
-            offset = (
-                f"{self.index(axes[0])} * {self.loops.lanes}"
-                if self.is_tiled(array)
-                else self.offset(array, axes)
-            )
+            offset = self.offset(array, axes)
+            if self.is_windowed(array):
+                offset = f"{self.index(axes[0])} * apart"
+            elif self.is_tiled(array):
+                offset = f"{self.index(axes[0])} * {self.loops.lanes}"
             if axes:
                 lines.append(f"{self.step_pointer(array)} = advance({self.row_pointer(array)}, {offset})")
         return lines

@@ -190,7 +190,7 @@ class Overlapped:
             rest = [*loop_of_vectors("stop", f"start + {length - left}", lanes, sweep.step(None)), *rest]
         else:
             holes = {"open": zero, "both": both, "sums": sweep.step(None), "close": close}
-            names = {"FULL": length - left, "LANES": lanes, "BLOCK": coming.steps_to_total * lanes}
+            names = {"FULL": length - left, "LANES": lanes, "BLOCK": coming.block_steps * lanes}
             whole = fill("cpu/row_overlapped.py", "streamed_in_blocks", holes, **names)
             rest = [*zero, *rest, *close] if rest else []
         holes = {

@@ -137,6 +137,9 @@ class StageKernel:
         lines = [f"i = tile * {lanes}"]
         if vector.size is None or vector.size % lanes:
             lines.append(f"count = min({lanes}, {as_python(self.context.nest.size(vector.name))} - i)")
+        if any(map(self.context.nest.is_windowed, self.context.program.arrays)):
+            row = as_python(self.context.nest.size(vector.name))
+            lines += [f"packed = {self.context.nest.packed_if}", f"apart = {lanes} if packed else {row}"]
         return lines
 
     def _rows_of_unit(self, row: list[str]) -> list[str]:

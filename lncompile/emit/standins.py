@@ -63,12 +63,15 @@ __all__ = [
     "store",
     "store_partial",
     "store_rows",
+    "store_window",
     "stream",
     "stream_rows",
     "tanh",
     "total",
     "totals",
     "where",
+    "window",
+    "window_for",
     "write",
 ]
 
@@ -142,6 +145,31 @@ def stream_rows(p: Pointer, start: int, length: int, lanes: int, scratch: Pointe
     """Like :func:`store_rows` of ``lanes`` rows, past the caches; ``p[start]`` lies on a boundary."""
     assert elements_to_boundary(advance(p, start), boundary) == 0, "an unaligned stream"
     store_rows(p, start, lanes, length, lanes, scratch)
+
+
+def window(p: Pointer, start: int, count: int, row: int, rows: int, lanes: int, packed: bool) -> Pointer:
+    """The ``count`` columns from ``p[start]`` on, of ``rows`` that lie ``row`` elements apart.
+
+    ``packed`` they lie ``lanes`` apart in scratch memory, with zeros in the lanes past ``count``.
+    """
+    if not packed:
+        return advance(p, start)
+    vectors = [load_partial(p, start + n * row, count, lanes) for n in range(rows)]
+    return Pointer(np.concatenate(vectors))
+
+
+def window_for(p: Pointer, start: int, count: int, row: int, rows: int, lanes: int, packed: bool) -> Pointer:
+    """Memory for what :func:`store_window` writes: where it belongs, or scratch memory."""
+    assert p.array is not None
+    return Pointer(np.empty(rows * lanes, p.array.dtype)) if packed else advance(p, start)
+
+
+def store_window(
+    p: Pointer, start: int, count: int, row: int, rows: int, lanes: int, scratch: Pointer
+) -> None:
+    """Write what lies in ``scratch`` ``lanes`` apart as ``count`` columns from ``p[start]`` on."""
+    for n in range(rows):
+        store_partial(p, start + n * row, count, load(scratch, n * lanes, lanes))
 
 
 def store(p: Pointer, i: int, value: Any) -> None:

@@ -132,8 +132,9 @@ class Streaming:
         nest, vector, domain = self.context.nest, self.context.loops.vector or "", self.context.loops.domain
         whole = (node for node in read if not node.at_start)
         arrays: list[Input | Output] = [*whole, *self.context.element_outputs]
+        lanes, level = row.width.lanes, self.context.schedule.prefetch_level
         return [
-            prefetched(row, array, str(row.width.lanes), self.context.schedule.prefetch_level)
+            f"prefetch({array.name}, {nest.offset(array, domain)} + {lanes}, {lanes}, {level})"
             for array in arrays
             if set(array.dims) == set(domain) and nest.stride(array, vector) == "1" and nest.step_axes(array)
         ]

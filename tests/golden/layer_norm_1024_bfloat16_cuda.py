@@ -276,109 +276,118 @@ def lnc_layer_norm_backward(
             dy_i1 = as_float32(load_once(dy_row, i_1, 8))
             x_i1 = as_float32(load_once(x_row, i_1, 8))
             rstd_value = load_constant(rstd, row, 1)
-            mu_high_value = load_constant(mu_high, row, 1)
             mu_low_value = load_constant(mu_low, row, 1)
-            # t15 = square(rstd_value)
-            t15 = square(rstd_value)
-            t4_lanes = f32x(0.0, 1)
-            t11_lanes = f32x(0.0, 1)
+            mu_high_value = load_constant(mu_high, row, 1)
+            # t12 = square(rstd_value)
+            t12 = square(rstd_value)
+            # t19 = mu_low_value * rstd_value
+            t19 = mu_low_value * rstd_value
+            t2_lanes = f32x(0.0, 1)
+            t8_lanes = f32x(0.0, 1)
             weight_i0 = as_float32(load_constant(weight, i_0, 8))
-            # t3 = dy * weight
-            t3_i0 = dy_i0 * weight_i0
-            # t8 = x - mu_high_value
-            t8_i0 = x_i0 - mu_high_value
-            t4_lanes = t4_lanes + total(t3_i0)
-            t11_lanes = t11_lanes + total(t3_i0 * t8_i0)
+            # t1 = dy * weight
+            t1_i0 = dy_i0 * weight_i0
+            # t6 = x - mu_high_value
+            t6_i0 = x_i0 - mu_high_value
+            t2_lanes = t2_lanes + total(t1_i0)
+            t8_lanes = t8_lanes + total(t1_i0 * t6_i0)
             weight_i1 = as_float32(load_constant(weight, i_1, 8))
-            # t3 = dy * weight
-            t3_i1 = dy_i1 * weight_i1
-            # t8 = x - mu_high_value
-            t8_i1 = x_i1 - mu_high_value
-            t4_lanes = t4_lanes + total(t3_i1)
-            t11_lanes = t11_lanes + total(t3_i1 * t8_i1)
-            t4_lanes = warp_total(t4_lanes, 32)
-            t11_lanes = warp_total(t11_lanes, 32)
+            # t1 = dy * weight
+            t1_i1 = dy_i1 * weight_i1
+            # t6 = x - mu_high_value
+            t6_i1 = x_i1 - mu_high_value
+            t2_lanes = t2_lanes + total(t1_i1)
+            t8_lanes = t8_lanes + total(t1_i1 * t6_i1)
+            t2_lanes = warp_total(t2_lanes, 32)
+            t8_lanes = warp_total(t8_lanes, 32)
             if remainder(member, 32) == 0:
-                put(0 + quotient(member, 32), t4_lanes)
-                put(2 + quotient(member, 32), t11_lanes)
+                put(0 + quotient(member, 32), t2_lanes)
+                put(2 + quotient(member, 32), t8_lanes)
             barrier()
-            t4_lanes = get_float32(0 + remainder(member, 2))
-            t4_lanes = warp_total(t4_lanes, 2)
-            t11_lanes = get_float32(2 + remainder(member, 2))
-            t11_lanes = warp_total(t11_lanes, 2)
-            # t4 = sum[d](t3)
-            t4 = t4_lanes
-            # t11 = sum[d](t3 * t8)
-            t11 = t11_lanes
-            # t5 = t4 * rstd_value
-            t5 = t4 * rstd_value
-            # t6 = t5 * 0.0009765625
-            t6 = t5 * 0.0009765625
-            # t12 = t4 * mu_low_value
-            t12 = t4 * mu_low_value
-            # t13 = t11 - t12
-            t13 = t11 - t12
-            # t14 = t13 * rstd_value
-            t14 = t13 * rstd_value
-            # t16 = t14 * t15
-            t16 = t14 * t15
-            # t17 = t16 * (-0.0009765625)
-            t17 = t16 * -0.0009765625
+            t2_lanes = get_float32(0 + remainder(member, 2))
+            t2_lanes = warp_total(t2_lanes, 2)
+            t8_lanes = get_float32(2 + remainder(member, 2))
+            t8_lanes = warp_total(t8_lanes, 2)
+            # t2 = sum[d](t1)
+            t2 = t2_lanes
+            # t8 = sum[d](t1 * t6)
+            t8 = t8_lanes
+            # t3 = t2 * 0.0009765625
+            t3 = t2 * 0.0009765625
+            # t9 = t2 * mu_low_value
+            t9 = t2 * mu_low_value
+            # t10 = t8 - t9
+            t10 = t8 - t9
+            # t11 = t10 * rstd_value
+            t11 = t10 * rstd_value
+            # t13 = t11 * t12
+            t13 = t11 * t12
+            # t14 = t13 * (-0.0009765625)
+            t14 = t13 * -0.0009765625
+            # t15 = mu_low_value * t14
+            t15 = mu_low_value * t14
             ordinary = (
                 fits_float32(mu_high_value)
+                and fits_float32(t3)
                 and is_moderate(rstd_value)
-                and fits_float32(t6)
-                and fits_float32(mu_low_value)
-                and fits_float32(t17)
+                and fits_float32(t15)
+                and fits_float32(t14)
+                and fits_float32(t19)
             )
             if ordinary:
-                # t1 = dy * rstd_value
-                t1_i0 = dy_i0 * rstd_value
                 weight_i0 = as_float32(load_constant(weight, i_0, 8))
-                # t7 = t1 * weight - t6
-                t7_i0 = fma(t1_i0, weight_i0, -t6)
-                # t8 = x - mu_high_value
-                t8_i0 = x_i0 - mu_high_value
-                # t9 = t8 - mu_low_value
-                t9_i0 = t8_i0 - mu_low_value
-                # dx_i = t7 + t9 * t17
-                dx_i0 = fma(t9_i0, t17, t7_i0)
+                # t1 = dy * weight
+                t1_i0 = dy_i0 * weight_i0
+                # t4 = t1 - t3
+                t4_i0 = t1_i0 - t3
+                # t6 = x - mu_high_value
+                t6_i0 = x_i0 - mu_high_value
+                # t16 = t4 * rstd_value - t15
+                t16_i0 = fma(t4_i0, rstd_value, -t15)
+                # dx_i = t16 + t6 * t14
+                dx_i0 = fma(t6_i0, t14, t16_i0)
+                # t20 = t6 * rstd_value - t19
+                t20_i0 = fma(t6_i0, rstd_value, -t19)
                 store(dx_row, i_0, dx_i0)
-                dweight_sum_i0 = dweight_sum_i0 + t1_i0 * t9_i0
+                dweight_sum_i0 = dweight_sum_i0 + t20_i0 * dy_i0
                 dbias_sum_i0 = dbias_sum_i0 + dy_i0
-                # t1 = dy * rstd_value
-                t1_i1 = dy_i1 * rstd_value
                 weight_i1 = as_float32(load_constant(weight, i_1, 8))
-                # t7 = t1 * weight - t6
-                t7_i1 = fma(t1_i1, weight_i1, -t6)
-                # t8 = x - mu_high_value
-                t8_i1 = x_i1 - mu_high_value
-                # t9 = t8 - mu_low_value
-                t9_i1 = t8_i1 - mu_low_value
-                # dx_i = t7 + t9 * t17
-                dx_i1 = fma(t9_i1, t17, t7_i1)
+                # t1 = dy * weight
+                t1_i1 = dy_i1 * weight_i1
+                # t4 = t1 - t3
+                t4_i1 = t1_i1 - t3
+                # t6 = x - mu_high_value
+                t6_i1 = x_i1 - mu_high_value
+                # t16 = t4 * rstd_value - t15
+                t16_i1 = fma(t4_i1, rstd_value, -t15)
+                # dx_i = t16 + t6 * t14
+                dx_i1 = fma(t6_i1, t14, t16_i1)
+                # t20 = t6 * rstd_value - t19
+                t20_i1 = fma(t6_i1, rstd_value, -t19)
                 store(dx_row, i_1, dx_i1)
-                dweight_sum_i1 = dweight_sum_i1 + t1_i1 * t9_i1
+                dweight_sum_i1 = dweight_sum_i1 + t20_i1 * dy_i1
                 dbias_sum_i1 = dbias_sum_i1 + dy_i1
             if not ordinary:
                 rstd_value_wide = as_float64(load_constant(rstd, row, 1))
-                mu_high_value_wide = as_float64(load_constant(mu_high, row, 1))
                 mu_low_value_wide = as_float64(load_constant(mu_low, row, 1))
-                # t15 = square(rstd_value)
-                t15_wide = square(rstd_value_wide)
-                t4_wide_lanes = f64x(0.0, 1)
-                t11_wide_lanes = f64x(0.0, 1)
+                mu_high_value_wide = as_float64(load_constant(mu_high, row, 1))
+                # t12 = square(rstd_value)
+                t12_wide = square(rstd_value_wide)
+                # t19 = mu_low_value * rstd_value
+                t19_wide = mu_low_value_wide * rstd_value_wide
+                t2_wide_lanes = f64x(0.0, 1)
+                t8_wide_lanes = f64x(0.0, 1)
                 weight_i0 = as_float32(load_constant(weight, i_0, 8))
                 for _turn in range(unrolled_never(8)):
                     dy_wide_i0 = as_float64(first(dy_i0))
                     weight_wide_i0 = as_float64(first(weight_i0))
-                    # t3 = dy * weight
-                    t3_wide_i0 = dy_wide_i0 * weight_wide_i0
+                    # t1 = dy * weight
+                    t1_wide_i0 = dy_wide_i0 * weight_wide_i0
                     x_wide_i0 = as_float64(first(x_i0))
-                    # t8 = x - mu_high_value
-                    t8_wide_i0 = x_wide_i0 - mu_high_value_wide
-                    t4_wide_lanes = t4_wide_lanes + total(t3_wide_i0)
-                    t11_wide_lanes = t11_wide_lanes + total(t3_wide_i0 * t8_wide_i0)
+                    # t6 = x - mu_high_value
+                    t6_wide_i0 = x_wide_i0 - mu_high_value_wide
+                    t2_wide_lanes = t2_wide_lanes + total(t1_wide_i0)
+                    t8_wide_lanes = t8_wide_lanes + total(t1_wide_i0 * t6_wide_i0)
                     dy_i0 = pushed(dy_i0, first(dy_i0))
                     weight_i0 = pushed(weight_i0, first(weight_i0))
                     x_i0 = pushed(x_i0, first(x_i0))
@@ -386,63 +395,65 @@ def lnc_layer_norm_backward(
                 for _turn in range(unrolled_never(8)):
                     dy_wide_i1 = as_float64(first(dy_i1))
                     weight_wide_i1 = as_float64(first(weight_i1))
-                    # t3 = dy * weight
-                    t3_wide_i1 = dy_wide_i1 * weight_wide_i1
+                    # t1 = dy * weight
+                    t1_wide_i1 = dy_wide_i1 * weight_wide_i1
                     x_wide_i1 = as_float64(first(x_i1))
-                    # t8 = x - mu_high_value
-                    t8_wide_i1 = x_wide_i1 - mu_high_value_wide
-                    t4_wide_lanes = t4_wide_lanes + total(t3_wide_i1)
-                    t11_wide_lanes = t11_wide_lanes + total(t3_wide_i1 * t8_wide_i1)
+                    # t6 = x - mu_high_value
+                    t6_wide_i1 = x_wide_i1 - mu_high_value_wide
+                    t2_wide_lanes = t2_wide_lanes + total(t1_wide_i1)
+                    t8_wide_lanes = t8_wide_lanes + total(t1_wide_i1 * t6_wide_i1)
                     dy_i1 = pushed(dy_i1, first(dy_i1))
                     weight_i1 = pushed(weight_i1, first(weight_i1))
                     x_i1 = pushed(x_i1, first(x_i1))
-                t4_wide_lanes = warp_total(t4_wide_lanes, 32)
-                t11_wide_lanes = warp_total(t11_wide_lanes, 32)
+                t2_wide_lanes = warp_total(t2_wide_lanes, 32)
+                t8_wide_lanes = warp_total(t8_wide_lanes, 32)
                 if remainder(member, 32) == 0:
-                    put(0 + quotient(member, 32), t4_wide_lanes)
-                    put(2 + quotient(member, 32), t11_wide_lanes)
+                    put(0 + quotient(member, 32), t2_wide_lanes)
+                    put(2 + quotient(member, 32), t8_wide_lanes)
                 barrier()
-                t4_wide_lanes = get_float64(0 + remainder(member, 2))
-                t4_wide_lanes = warp_total(t4_wide_lanes, 2)
-                t11_wide_lanes = get_float64(2 + remainder(member, 2))
-                t11_wide_lanes = warp_total(t11_wide_lanes, 2)
-                # t4 = sum[d](t3)
-                t4_wide = t4_wide_lanes
-                # t11 = sum[d](t3 * t8)
-                t11_wide = t11_wide_lanes
-                # t5 = t4 * rstd_value
-                t5_wide = t4_wide * rstd_value_wide
-                # t6 = t5 * 0.0009765625
-                t6_wide = t5_wide * 0.0009765625
-                # t12 = t4 * mu_low_value
-                t12_wide = t4_wide * mu_low_value_wide
-                # t13 = t11 - t12
-                t13_wide = t11_wide - t12_wide
-                # t14 = t13 * rstd_value
-                t14_wide = t13_wide * rstd_value_wide
-                # t16 = t14 * t15
-                t16_wide = t14_wide * t15_wide
-                # t17 = t16 * (-0.0009765625)
-                t17_wide = t16_wide * -0.0009765625
+                t2_wide_lanes = get_float64(0 + remainder(member, 2))
+                t2_wide_lanes = warp_total(t2_wide_lanes, 2)
+                t8_wide_lanes = get_float64(2 + remainder(member, 2))
+                t8_wide_lanes = warp_total(t8_wide_lanes, 2)
+                # t2 = sum[d](t1)
+                t2_wide = t2_wide_lanes
+                # t8 = sum[d](t1 * t6)
+                t8_wide = t8_wide_lanes
+                # t3 = t2 * 0.0009765625
+                t3_wide = t2_wide * 0.0009765625
+                # t9 = t2 * mu_low_value
+                t9_wide = t2_wide * mu_low_value_wide
+                # t10 = t8 - t9
+                t10_wide = t8_wide - t9_wide
+                # t11 = t10 * rstd_value
+                t11_wide = t10_wide * rstd_value_wide
+                # t13 = t11 * t12
+                t13_wide = t11_wide * t12_wide
+                # t14 = t13 * (-0.0009765625)
+                t14_wide = t13_wide * -0.0009765625
+                # t15 = mu_low_value * t14
+                t15_wide = mu_low_value_wide * t14_wide
                 weight_i0 = as_float32(load_constant(weight, i_0, 8))
                 dx_out = as_bfloat16(f32x(0.0, 8))
                 for _turn in range(unrolled_never(8)):
                     dy_wide_i0 = as_float64(first(dy_i0))
-                    # t1 = dy * rstd_value
-                    t1_wide_i0 = dy_wide_i0 * rstd_value_wide
                     weight_wide_i0 = as_float64(first(weight_i0))
-                    # t7 = t1 * weight - t6
-                    t7_wide_i0 = fma(t1_wide_i0, weight_wide_i0, -t6_wide)
+                    # t1 = dy * weight
+                    t1_wide_i0 = dy_wide_i0 * weight_wide_i0
+                    # t4 = t1 - t3
+                    t4_wide_i0 = t1_wide_i0 - t3_wide
                     x_wide_i0 = as_float64(first(x_i0))
-                    # t8 = x - mu_high_value
-                    t8_wide_i0 = x_wide_i0 - mu_high_value_wide
-                    # t9 = t8 - mu_low_value
-                    t9_wide_i0 = t8_wide_i0 - mu_low_value_wide
-                    # dx_i = t7 + t9 * t17
-                    dx_wide_i0 = fma(t9_wide_i0, t17_wide, t7_wide_i0)
+                    # t6 = x - mu_high_value
+                    t6_wide_i0 = x_wide_i0 - mu_high_value_wide
+                    # t16 = t4 * rstd_value - t15
+                    t16_wide_i0 = fma(t4_wide_i0, rstd_value_wide, -t15_wide)
+                    # dx_i = t16 + t6 * t14
+                    dx_wide_i0 = fma(t6_wide_i0, t14_wide, t16_wide_i0)
+                    # t20 = t6 * rstd_value - t19
+                    t20_wide_i0 = fma(t6_wide_i0, rstd_value_wide, -t19_wide)
                     dx_out = pushed(dx_out, as_bfloat16(f64x(dx_wide_i0, 1)))
                     dweight_sum_i0 = (
-                        pushed(dweight_sum_i0, first(dweight_sum_i0) + as_float32(f64x(t1_wide_i0 * t9_wide_i0, 1)))  # noqa: E501
+                        pushed(dweight_sum_i0, first(dweight_sum_i0) + as_float32(f64x(t20_wide_i0 * dy_wide_i0, 1)))  # noqa: E501
                     )
                     dbias_sum_i0 = pushed(dbias_sum_i0, first(dbias_sum_i0) + as_float32(f64x(dy_wide_i0, 1)))
                     dy_i0 = pushed(dy_i0, first(dy_i0))
@@ -453,21 +464,23 @@ def lnc_layer_norm_backward(
                 dx_out = as_bfloat16(f32x(0.0, 8))
                 for _turn in range(unrolled_never(8)):
                     dy_wide_i1 = as_float64(first(dy_i1))
-                    # t1 = dy * rstd_value
-                    t1_wide_i1 = dy_wide_i1 * rstd_value_wide
                     weight_wide_i1 = as_float64(first(weight_i1))
-                    # t7 = t1 * weight - t6
-                    t7_wide_i1 = fma(t1_wide_i1, weight_wide_i1, -t6_wide)
+                    # t1 = dy * weight
+                    t1_wide_i1 = dy_wide_i1 * weight_wide_i1
+                    # t4 = t1 - t3
+                    t4_wide_i1 = t1_wide_i1 - t3_wide
                     x_wide_i1 = as_float64(first(x_i1))
-                    # t8 = x - mu_high_value
-                    t8_wide_i1 = x_wide_i1 - mu_high_value_wide
-                    # t9 = t8 - mu_low_value
-                    t9_wide_i1 = t8_wide_i1 - mu_low_value_wide
-                    # dx_i = t7 + t9 * t17
-                    dx_wide_i1 = fma(t9_wide_i1, t17_wide, t7_wide_i1)
+                    # t6 = x - mu_high_value
+                    t6_wide_i1 = x_wide_i1 - mu_high_value_wide
+                    # t16 = t4 * rstd_value - t15
+                    t16_wide_i1 = fma(t4_wide_i1, rstd_value_wide, -t15_wide)
+                    # dx_i = t16 + t6 * t14
+                    dx_wide_i1 = fma(t6_wide_i1, t14_wide, t16_wide_i1)
+                    # t20 = t6 * rstd_value - t19
+                    t20_wide_i1 = fma(t6_wide_i1, rstd_value_wide, -t19_wide)
                     dx_out = pushed(dx_out, as_bfloat16(f64x(dx_wide_i1, 1)))
                     dweight_sum_i1 = (
-                        pushed(dweight_sum_i1, first(dweight_sum_i1) + as_float32(f64x(t1_wide_i1 * t9_wide_i1, 1)))  # noqa: E501
+                        pushed(dweight_sum_i1, first(dweight_sum_i1) + as_float32(f64x(t20_wide_i1 * dy_wide_i1, 1)))  # noqa: E501
                     )
                     dbias_sum_i1 = pushed(dbias_sum_i1, first(dbias_sum_i1) + as_float32(f64x(dy_wide_i1, 1)))
                     dy_i1 = pushed(dy_i1, first(dy_i1))

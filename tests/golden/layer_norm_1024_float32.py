@@ -289,23 +289,23 @@ def lnc_layer_norm_backward(
     x_next = advance(x, row_next * 1024)
     mu_high_value_next = read(mu_high, row_next)
     mu_high_value_next_f32 = as_float32(mu_high_value_next)
-    t4_next_lanes_total = f64x(0.0, 32)
-    t11_next_lanes_total = f64x(0.0, 32)
+    t2_next_lanes_total = f64x(0.0, 32)
+    t8_next_lanes_total = f64x(0.0, 32)
     for start in range(0, 1024, 512):
-        t4_next_lanes = f32x(0.0, 32)
-        t11_next_lanes = f32x(0.0, 32)
+        t2_next_lanes = f32x(0.0, 32)
+        t8_next_lanes = f32x(0.0, 32)
         for i in range(start, min(start + 512, 1024), 32):
             dy_next_i = load(dy_next, i, 32)
             weight_next_i = load(weight_next, i, 32)
-            # t3_next = dy_next * weight_next
-            t3_next = dy_next_i * weight_next_i
+            # t1_next = dy_next * weight_next
+            t1_next = dy_next_i * weight_next_i
             x_next_i = load(x_next, i, 32)
-            # t8_next = x_next - mu_high_value_next
-            t8_next = x_next_i - mu_high_value_next_f32
-            t4_next_lanes = t4_next_lanes + t3_next
-            t11_next_lanes = fma(t3_next, t8_next, t11_next_lanes)
-        t4_next_lanes_total += as_float64(t4_next_lanes)
-        t11_next_lanes_total += as_float64(t11_next_lanes)
+            # t6_next = x_next - mu_high_value_next
+            t6_next = x_next_i - mu_high_value_next_f32
+            t2_next_lanes = t2_next_lanes + t1_next
+            t8_next_lanes = fma(t1_next, t6_next, t8_next_lanes)
+        t2_next_lanes_total += as_float64(t2_next_lanes)
+        t8_next_lanes_total += as_float64(t8_next_lanes)
     streamed = rows >= 3072
     for block in range(begin, end):
         sums = advance(dweight_sum, block * 1024)
@@ -321,43 +321,47 @@ def lnc_layer_norm_backward(
             dweight_sum_row = advance(dweight_sum, block * 1024)
             dbias_sum_row = advance(dbias_sum, block * 1024)
             rstd_value = read(rstd, row)
-            mu_high_value = read(mu_high, row)
             mu_low_value = read(mu_low, row)
-            # t15 = square(rstd_value)
-            t15 = square(rstd_value)
+            mu_high_value = read(mu_high, row)
+            # t12 = square(rstd_value)
+            t12 = square(rstd_value)
+            # t19 = mu_low_value * rstd_value
+            t19 = mu_low_value * rstd_value
             mu_high_value_f32 = as_float32(mu_high_value)
-            t4_lanes_total = t4_next_lanes_total
-            t11_lanes_total = t11_next_lanes_total
-            # t4 = sum[d](t3)
-            t4 = total(t4_lanes_total)
-            # t11 = sum[d](t3 * t8)
-            t11 = total(t11_lanes_total)
-            # t5 = t4 * rstd_value
-            t5 = t4 * rstd_value
-            # t6 = t5 * 0.0009765625
-            t6 = t5 * 0.0009765625
-            # t12 = t4 * mu_low_value
-            t12 = t4 * mu_low_value
-            # t13 = t11 - t12
-            t13 = t11 - t12
-            # t14 = t13 * rstd_value
-            t14 = t13 * rstd_value
-            # t16 = t14 * t15
-            t16 = t14 * t15
-            # t17 = t16 * (-0.0009765625)
-            t17 = t16 * -0.0009765625
+            t2_lanes_total = t2_next_lanes_total
+            t8_lanes_total = t8_next_lanes_total
+            # t2 = sum[d](t1)
+            t2 = total(t2_lanes_total)
+            # t8 = sum[d](t1 * t6)
+            t8 = total(t8_lanes_total)
+            # t3 = t2 * 0.0009765625
+            t3 = t2 * 0.0009765625
+            # t9 = t2 * mu_low_value
+            t9 = t2 * mu_low_value
+            # t10 = t8 - t9
+            t10 = t8 - t9
+            # t11 = t10 * rstd_value
+            t11 = t10 * rstd_value
+            # t13 = t11 * t12
+            t13 = t11 * t12
+            # t14 = t13 * (-0.0009765625)
+            t14 = t13 * -0.0009765625
+            # t15 = mu_low_value * t14
+            t15 = mu_low_value * t14
+            t3_f32 = as_float32(t3)
             rstd_value_f32 = as_float32(rstd_value)
-            t6_f32 = as_float32(t6)
-            mu_low_value_f32 = as_float32(mu_low_value)
-            t17_f32 = as_float32(t17)
+            t15_f32 = as_float32(t15)
+            t14_f32 = as_float32(t14)
+            t19_f32 = as_float32(t19)
             ordinary = (
                 fits_float32(mu_high_value)
-                and is_finite(t4)
-                and is_finite(t11)
+                and is_finite(t2)
+                and is_finite(t8)
+                and fits_float32(t3)
                 and is_moderate(rstd_value)
-                and fits_float32(t6)
-                and fits_float32(mu_low_value)
-                and fits_float32(t17)
+                and fits_float32(t15)
+                and fits_float32(t14)
+                and fits_float32(t19)
             )
             row_next = min(row + 1, last_row)
             dy_next = advance(dy, row_next * 1024)
@@ -368,8 +372,8 @@ def lnc_layer_norm_backward(
             if ordinary:
                 if row < last_row:
                     if streamed:
-                        t4_next_lanes_total = f64x(0.0, 32)
-                        t11_next_lanes_total = f64x(0.0, 32)
+                        t2_next_lanes_total = f64x(0.0, 32)
+                        t8_next_lanes_total = f64x(0.0, 32)
                         start = min(elements_to_boundary(dx_row, 32), 1024)
                         stop = start + (1024 - start) // 32 * 32
                         left = 1024 - stop
@@ -379,221 +383,235 @@ def lnc_layer_norm_backward(
                         if start > 0:
                             i = 0
                             dy_i = load_partial(dy_row, i, start, 16)
-                            # t1 = dy * rstd_value
-                            t1 = dy_i * rstd_value_f32
                             weight_i = load_partial(weight, i, start, 16)
-                            # t7 = t1 * weight - t6
-                            t7 = fma(t1, weight_i, -t6_f32)
+                            # t1 = dy * weight
+                            t1 = dy_i * weight_i
+                            # t4 = t1 - t3
+                            t4 = t1 - t3_f32
                             x_i = load_partial(x_row, i, start, 16)
-                            # t8 = x - mu_high_value
-                            t8 = x_i - mu_high_value_f32
-                            # t9 = t8 - mu_low_value
-                            t9 = t8 - mu_low_value_f32
-                            # dx_i = t7 + t9 * t17
-                            dx_i = fma(t9, t17_f32, t7)
+                            # t6 = x - mu_high_value
+                            t6 = x_i - mu_high_value_f32
+                            # t16 = t4 * rstd_value - t15
+                            t16 = fma(t4, rstd_value_f32, -t15_f32)
+                            # dx_i = t16 + t6 * t14
+                            dx_i = fma(t6, t14_f32, t16)
+                            # t20 = t6 * rstd_value - t19
+                            t20 = fma(t6, rstd_value_f32, -t19_f32)
                             store_partial(dx_row, i, start, dx_i)
                             dweight_sum_i = load_partial(dweight_sum_row, i, start, 16)
-                            store_partial(dweight_sum_row, i, start, fma(t1, t9, dweight_sum_i))
+                            store_partial(dweight_sum_row, i, start, fma(t20, dy_i, dweight_sum_i))
                             dbias_sum_i = load_partial(dbias_sum_row, i, start, 16)
                             store_partial(dbias_sum_row, i, start, dbias_sum_i + dy_i)
                         for chunk in range(start, start + 1024, 512):
-                            t4_next_lanes = f32x(0.0, 32)
-                            t11_next_lanes = f32x(0.0, 32)
+                            t2_next_lanes = f32x(0.0, 32)
+                            t8_next_lanes = f32x(0.0, 32)
                             for i in range(chunk, min(chunk + 512, stop), 32):
                                 prefetch(dy_next, i + 512, 32, 1)
                                 prefetch(x_next, i + 512, 32, 1)
                                 dy_i = load(dy_row, i, 32)
-                                # t1 = dy * rstd_value
-                                t1 = dy_i * rstd_value_f32
                                 weight_i = load(weight, i, 32)
-                                # t7 = t1 * weight - t6
-                                t7 = fma(t1, weight_i, -t6_f32)
+                                # t1 = dy * weight
+                                t1 = dy_i * weight_i
+                                # t4 = t1 - t3
+                                t4 = t1 - t3_f32
                                 x_i = load(x_row, i, 32)
-                                # t8 = x - mu_high_value
-                                t8 = x_i - mu_high_value_f32
-                                # t9 = t8 - mu_low_value
-                                t9 = t8 - mu_low_value_f32
-                                # dx_i = t7 + t9 * t17
-                                dx_i = fma(t9, t17_f32, t7)
+                                # t6 = x - mu_high_value
+                                t6 = x_i - mu_high_value_f32
+                                # t16 = t4 * rstd_value - t15
+                                t16 = fma(t4, rstd_value_f32, -t15_f32)
+                                # dx_i = t16 + t6 * t14
+                                dx_i = fma(t6, t14_f32, t16)
+                                # t20 = t6 * rstd_value - t19
+                                t20 = fma(t6, rstd_value_f32, -t19_f32)
                                 stream(dx_row, i, dx_i, 32)
                                 dweight_sum_i = load(dweight_sum_row, i, 32)
-                                store(dweight_sum_row, i, fma(t1, t9, dweight_sum_i))
+                                store(dweight_sum_row, i, fma(t20, dy_i, dweight_sum_i))
                                 dbias_sum_i = load(dbias_sum_row, i, 32)
                                 store(dbias_sum_row, i, dbias_sum_i + dy_i)
                                 dy_next_i = load(dy_next, i, 32)
                                 weight_next_i = load(weight_next, i, 32)
-                                # t3_next = dy_next * weight_next
-                                t3_next = dy_next_i * weight_next_i
+                                # t1_next = dy_next * weight_next
+                                t1_next = dy_next_i * weight_next_i
                                 x_next_i = load(x_next, i, 32)
-                                # t8_next = x_next - mu_high_value_next
-                                t8_next = x_next_i - mu_high_value_next_f32
-                                t4_next_lanes = t4_next_lanes + t3_next
-                                t11_next_lanes = fma(t3_next, t8_next, t11_next_lanes)
+                                # t6_next = x_next - mu_high_value_next
+                                t6_next = x_next_i - mu_high_value_next_f32
+                                t2_next_lanes = t2_next_lanes + t1_next
+                                t8_next_lanes = fma(t1_next, t6_next, t8_next_lanes)
                             if chunk + 512 >= start + 1024:
                                 for i in range(stop, start + 1024, 32):
                                     dy_next_i = load(dy_next, i, 32)
                                     weight_next_i = load(weight_next, i, 32)
-                                    # t3_next = dy_next * weight_next
-                                    t3_next = dy_next_i * weight_next_i
+                                    # t1_next = dy_next * weight_next
+                                    t1_next = dy_next_i * weight_next_i
                                     x_next_i = load(x_next, i, 32)
-                                    # t8_next = x_next - mu_high_value_next
-                                    t8_next = x_next_i - mu_high_value_next_f32
-                                    t4_next_lanes = t4_next_lanes + t3_next
-                                    t11_next_lanes = fma(t3_next, t8_next, t11_next_lanes)
-                            t4_next_lanes_total += as_float64(t4_next_lanes)
-                            t11_next_lanes_total += as_float64(t11_next_lanes)
+                                    # t6_next = x_next - mu_high_value_next
+                                    t6_next = x_next_i - mu_high_value_next_f32
+                                    t2_next_lanes = t2_next_lanes + t1_next
+                                    t8_next_lanes = fma(t1_next, t6_next, t8_next_lanes)
+                            t2_next_lanes_total += as_float64(t2_next_lanes)
+                            t8_next_lanes_total += as_float64(t8_next_lanes)
                         if left > 0:
                             i = stop
                             dy_i = load_partial(dy_row, i, left, 32)
-                            # t1 = dy * rstd_value
-                            t1 = dy_i * rstd_value_f32
                             weight_i = load_partial(weight, i, left, 32)
-                            # t7 = t1 * weight - t6
-                            t7 = fma(t1, weight_i, -t6_f32)
+                            # t1 = dy * weight
+                            t1 = dy_i * weight_i
+                            # t4 = t1 - t3
+                            t4 = t1 - t3_f32
                             x_i = load_partial(x_row, i, left, 32)
-                            # t8 = x - mu_high_value
-                            t8 = x_i - mu_high_value_f32
-                            # t9 = t8 - mu_low_value
-                            t9 = t8 - mu_low_value_f32
-                            # dx_i = t7 + t9 * t17
-                            dx_i = fma(t9, t17_f32, t7)
+                            # t6 = x - mu_high_value
+                            t6 = x_i - mu_high_value_f32
+                            # t16 = t4 * rstd_value - t15
+                            t16 = fma(t4, rstd_value_f32, -t15_f32)
+                            # dx_i = t16 + t6 * t14
+                            dx_i = fma(t6, t14_f32, t16)
+                            # t20 = t6 * rstd_value - t19
+                            t20 = fma(t6, rstd_value_f32, -t19_f32)
                             store_partial(dx_row, i, left, dx_i)
                             dweight_sum_i = load_partial(dweight_sum_row, i, left, 32)
-                            store_partial(dweight_sum_row, i, left, fma(t1, t9, dweight_sum_i))
+                            store_partial(dweight_sum_row, i, left, fma(t20, dy_i, dweight_sum_i))
                             dbias_sum_i = load_partial(dbias_sum_row, i, left, 32)
                             store_partial(dbias_sum_row, i, left, dbias_sum_i + dy_i)
                     else:
-                        t4_next_lanes_total = f64x(0.0, 32)
-                        t11_next_lanes_total = f64x(0.0, 32)
+                        t2_next_lanes_total = f64x(0.0, 32)
+                        t8_next_lanes_total = f64x(0.0, 32)
                         for start in range(0, 1024, 512):
-                            t4_next_lanes = f32x(0.0, 32)
-                            t11_next_lanes = f32x(0.0, 32)
+                            t2_next_lanes = f32x(0.0, 32)
+                            t8_next_lanes = f32x(0.0, 32)
                             for i in range(start, min(start + 512, 1024), 32):
                                 dy_i = load(dy_row, i, 32)
-                                # t1 = dy * rstd_value
-                                t1 = dy_i * rstd_value_f32
                                 weight_i = load(weight, i, 32)
-                                # t7 = t1 * weight - t6
-                                t7 = fma(t1, weight_i, -t6_f32)
+                                # t1 = dy * weight
+                                t1 = dy_i * weight_i
+                                # t4 = t1 - t3
+                                t4 = t1 - t3_f32
                                 x_i = load(x_row, i, 32)
-                                # t8 = x - mu_high_value
-                                t8 = x_i - mu_high_value_f32
-                                # t9 = t8 - mu_low_value
-                                t9 = t8 - mu_low_value_f32
-                                # dx_i = t7 + t9 * t17
-                                dx_i = fma(t9, t17_f32, t7)
+                                # t6 = x - mu_high_value
+                                t6 = x_i - mu_high_value_f32
+                                # t16 = t4 * rstd_value - t15
+                                t16 = fma(t4, rstd_value_f32, -t15_f32)
+                                # dx_i = t16 + t6 * t14
+                                dx_i = fma(t6, t14_f32, t16)
+                                # t20 = t6 * rstd_value - t19
+                                t20 = fma(t6, rstd_value_f32, -t19_f32)
                                 store(dx_row, i, dx_i)
                                 dweight_sum_i = load(dweight_sum_row, i, 32)
-                                store(dweight_sum_row, i, fma(t1, t9, dweight_sum_i))
+                                store(dweight_sum_row, i, fma(t20, dy_i, dweight_sum_i))
                                 dbias_sum_i = load(dbias_sum_row, i, 32)
                                 store(dbias_sum_row, i, dbias_sum_i + dy_i)
                                 dy_next_i = load(dy_next, i, 32)
                                 weight_next_i = load(weight_next, i, 32)
-                                # t3_next = dy_next * weight_next
-                                t3_next = dy_next_i * weight_next_i
+                                # t1_next = dy_next * weight_next
+                                t1_next = dy_next_i * weight_next_i
                                 x_next_i = load(x_next, i, 32)
-                                # t8_next = x_next - mu_high_value_next
-                                t8_next = x_next_i - mu_high_value_next_f32
-                                t4_next_lanes = t4_next_lanes + t3_next
-                                t11_next_lanes = fma(t3_next, t8_next, t11_next_lanes)
-                            t4_next_lanes_total += as_float64(t4_next_lanes)
-                            t11_next_lanes_total += as_float64(t11_next_lanes)
+                                # t6_next = x_next - mu_high_value_next
+                                t6_next = x_next_i - mu_high_value_next_f32
+                                t2_next_lanes = t2_next_lanes + t1_next
+                                t8_next_lanes = fma(t1_next, t6_next, t8_next_lanes)
+                            t2_next_lanes_total += as_float64(t2_next_lanes)
+                            t8_next_lanes_total += as_float64(t8_next_lanes)
                 else:
                     for i in range(0, 1024, 32):
                         dy_i = load(dy_row, i, 32)
                         x_i = load(x_row, i, 32)
                         signal_fence()
-                        # t1 = dy * rstd_value
-                        t1 = dy_i * rstd_value_f32
                         weight_i = load(weight, i, 32)
-                        # t7 = t1 * weight - t6
-                        t7 = fma(t1, weight_i, -t6_f32)
-                        # t8 = x - mu_high_value
-                        t8 = x_i - mu_high_value_f32
-                        # t9 = t8 - mu_low_value
-                        t9 = t8 - mu_low_value_f32
-                        # dx_i = t7 + t9 * t17
-                        dx_i = fma(t9, t17_f32, t7)
+                        # t1 = dy * weight
+                        t1 = dy_i * weight_i
+                        # t4 = t1 - t3
+                        t4 = t1 - t3_f32
+                        # t6 = x - mu_high_value
+                        t6 = x_i - mu_high_value_f32
+                        # t16 = t4 * rstd_value - t15
+                        t16 = fma(t4, rstd_value_f32, -t15_f32)
+                        # dx_i = t16 + t6 * t14
+                        dx_i = fma(t6, t14_f32, t16)
+                        # t20 = t6 * rstd_value - t19
+                        t20 = fma(t6, rstd_value_f32, -t19_f32)
                         store(dx_row, i, dx_i)
                         dweight_sum_i = load(dweight_sum_row, i, 32)
-                        store(dweight_sum_row, i, fma(t1, t9, dweight_sum_i))
+                        store(dweight_sum_row, i, fma(t20, dy_i, dweight_sum_i))
                         dbias_sum_i = load(dbias_sum_row, i, 32)
                         store(dbias_sum_row, i, dbias_sum_i + dy_i)
             else:
-                # t15 = square(rstd_value)
-                t15 = square(rstd_value)
-                t4_wide_lanes_total = f64x(0.0, 4)
-                t11_wide_lanes_total = f64x(0.0, 4)
+                # t12 = square(rstd_value)
+                t12 = square(rstd_value)
+                # t19 = mu_low_value * rstd_value
+                t19 = mu_low_value * rstd_value
+                t2_wide_lanes_total = f64x(0.0, 4)
+                t8_wide_lanes_total = f64x(0.0, 4)
                 for start in range(0, 1024, 64):
-                    t4_wide_lanes = f64x(0.0, 4)
-                    t11_wide_lanes = f64x(0.0, 4)
+                    t2_wide_lanes = f64x(0.0, 4)
+                    t8_wide_lanes = f64x(0.0, 4)
                     for i in range(start, min(start + 64, 1024), 4):
                         dy_wide = as_float64(load(dy_row, i, 4))
                         weight_wide = as_float64(load(weight, i, 4))
-                        # t3 = dy * weight
-                        t3_wide = dy_wide * weight_wide
+                        # t1 = dy * weight
+                        t1_wide = dy_wide * weight_wide
                         x_wide = as_float64(load(x_row, i, 4))
-                        # t8 = x - mu_high_value
-                        t8_wide = x_wide - mu_high_value
-                        t4_wide_lanes = t4_wide_lanes + t3_wide
-                        t11_wide_lanes = fma(t3_wide, t8_wide, t11_wide_lanes)
-                    t4_wide_lanes_total += as_float64(t4_wide_lanes)
-                    t11_wide_lanes_total += as_float64(t11_wide_lanes)
-                # t4 = sum[d](t3)
-                t4 = total(t4_wide_lanes_total)
-                # t11 = sum[d](t3 * t8)
-                t11 = total(t11_wide_lanes_total)
-                # t5 = t4 * rstd_value
-                t5 = t4 * rstd_value
-                # t6 = t5 * 0.0009765625
-                t6 = t5 * 0.0009765625
-                # t12 = t4 * mu_low_value
-                t12 = t4 * mu_low_value
-                # t13 = t11 - t12
-                t13 = t11 - t12
-                # t14 = t13 * rstd_value
-                t14 = t13 * rstd_value
-                # t16 = t14 * t15
-                t16 = t14 * t15
-                # t17 = t16 * (-0.0009765625)
-                t17 = t16 * -0.0009765625
+                        # t6 = x - mu_high_value
+                        t6_wide = x_wide - mu_high_value
+                        t2_wide_lanes = t2_wide_lanes + t1_wide
+                        t8_wide_lanes = fma(t1_wide, t6_wide, t8_wide_lanes)
+                    t2_wide_lanes_total += as_float64(t2_wide_lanes)
+                    t8_wide_lanes_total += as_float64(t8_wide_lanes)
+                # t2 = sum[d](t1)
+                t2 = total(t2_wide_lanes_total)
+                # t8 = sum[d](t1 * t6)
+                t8 = total(t8_wide_lanes_total)
+                # t3 = t2 * 0.0009765625
+                t3 = t2 * 0.0009765625
+                # t9 = t2 * mu_low_value
+                t9 = t2 * mu_low_value
+                # t10 = t8 - t9
+                t10 = t8 - t9
+                # t11 = t10 * rstd_value
+                t11 = t10 * rstd_value
+                # t13 = t11 * t12
+                t13 = t11 * t12
+                # t14 = t13 * (-0.0009765625)
+                t14 = t13 * -0.0009765625
+                # t15 = mu_low_value * t14
+                t15 = mu_low_value * t14
                 for i in range(0, 1024, 4):
                     dy_wide = as_float64(load(dy_row, i, 4))
-                    # t1 = dy * rstd_value
-                    t1_wide = dy_wide * rstd_value
                     weight_wide = as_float64(load(weight, i, 4))
-                    # t7 = t1 * weight - t6
-                    t7_wide = fma(t1_wide, weight_wide, -t6)
+                    # t1 = dy * weight
+                    t1_wide = dy_wide * weight_wide
+                    # t4 = t1 - t3
+                    t4_wide = t1_wide - t3
                     x_wide = as_float64(load(x_row, i, 4))
-                    # t8 = x - mu_high_value
-                    t8_wide = x_wide - mu_high_value
-                    # t9 = t8 - mu_low_value
-                    t9_wide = t8_wide - mu_low_value
-                    # dx_i = t7 + t9 * t17
-                    dx_wide = fma(t9_wide, t17, t7_wide)
+                    # t6 = x - mu_high_value
+                    t6_wide = x_wide - mu_high_value
+                    # t16 = t4 * rstd_value - t15
+                    t16_wide = fma(t4_wide, rstd_value, -t15)
+                    # dx_i = t16 + t6 * t14
+                    dx_wide = fma(t6_wide, t14, t16_wide)
+                    # t20 = t6 * rstd_value - t19
+                    t20_wide = fma(t6_wide, rstd_value, -t19)
                     store(dx_row, i, dx_wide)
                     dweight_sum_wide_i = as_float64(load(dweight_sum_row, i, 4))
-                    store(dweight_sum_row, i, fma(t1_wide, t9_wide, dweight_sum_wide_i))
+                    store(dweight_sum_row, i, fma(t20_wide, dy_wide, dweight_sum_wide_i))
                     dbias_sum_wide_i = as_float64(load(dbias_sum_row, i, 4))
                     store(dbias_sum_row, i, dbias_sum_wide_i + dy_wide)
                 if row < last_row:
-                    t4_next_lanes_total = f64x(0.0, 32)
-                    t11_next_lanes_total = f64x(0.0, 32)
+                    t2_next_lanes_total = f64x(0.0, 32)
+                    t8_next_lanes_total = f64x(0.0, 32)
                     for start in range(0, 1024, 512):
-                        t4_next_lanes = f32x(0.0, 32)
-                        t11_next_lanes = f32x(0.0, 32)
+                        t2_next_lanes = f32x(0.0, 32)
+                        t8_next_lanes = f32x(0.0, 32)
                         for i in range(start, min(start + 512, 1024), 32):
                             dy_next_i = load(dy_next, i, 32)
                             weight_next_i = load(weight_next, i, 32)
-                            # t3_next = dy_next * weight_next
-                            t3_next = dy_next_i * weight_next_i
+                            # t1_next = dy_next * weight_next
+                            t1_next = dy_next_i * weight_next_i
                             x_next_i = load(x_next, i, 32)
-                            # t8_next = x_next - mu_high_value_next
-                            t8_next = x_next_i - mu_high_value_next_f32
-                            t4_next_lanes = t4_next_lanes + t3_next
-                            t11_next_lanes = fma(t3_next, t8_next, t11_next_lanes)
-                        t4_next_lanes_total += as_float64(t4_next_lanes)
-                        t11_next_lanes_total += as_float64(t11_next_lanes)
+                            # t6_next = x_next - mu_high_value_next
+                            t6_next = x_next_i - mu_high_value_next_f32
+                            t2_next_lanes = t2_next_lanes + t1_next
+                            t8_next_lanes = fma(t1_next, t6_next, t8_next_lanes)
+                        t2_next_lanes_total += as_float64(t2_next_lanes)
+                        t8_next_lanes_total += as_float64(t8_next_lanes)
     if streamed:
         fence()
     return 0

@@ -26,6 +26,7 @@ from lncompile.backends.cpu import (
     tiles,
     values,
     vectors,
+    windows,
 )
 from lncompile.backends.cpu.target import CpuTarget
 from lncompile.backends.cpu.webs import SplitIntoWebs
@@ -34,7 +35,7 @@ from lncompile.emit.lower import Function, Lowered
 from lncompile.interrupts import interrupts_held
 
 #: What kernels call, as inline LLVM instructions; ``emit/standins.py`` gives the same names the same meaning.
-_LANGUAGE = (memory, values, arithmetic, checks, folds, scratch, tiles)
+_LANGUAGE = (memory, values, arithmetic, checks, folds, scratch, tiles, windows)
 _SCALARS = {
     "float16": vectors.float16,
     "bfloat16": vectors.bfloat16,

@@ -38,15 +38,20 @@ def load_partial(typing_context: Any, pointer: Any, index: Any, count: Any, lane
     kind = Vector(pointer.dtype, literal(lanes))
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = context.get_value_type(kind)
-        if _in_pairs(context, pointer, count, kind.lanes):
-            return _load_pairs(context, builder, args, kind)
-        address = _address(context, builder, args, kind)
-        mask = first_lanes(builder, args[2], kind.lanes)
-        arguments = [address, I32(_alignment(pointer)), mask, lir.Constant(vector, None)]
-        return call(builder, "llvm.masked.load", arguments, vector, (vector, address.type))
+        return load_first(context, builder, pointer, count, args, kind)
 
     return kind(pointer, types.int64, types.int64, lanes), generate
+
+
+def load_first(context: Any, builder: Any, pointer: Any, count: Any, args: Any, kind: Any) -> Any:
+    """The first lanes of a vector; ``args`` are pointer, index and number."""
+    if _in_pairs(context, pointer, count, kind.lanes):
+        return _load_pairs(context, builder, args, kind)
+    vector = context.get_value_type(kind)
+    address = _address(context, builder, args, kind)
+    mask = first_lanes(builder, args[2], kind.lanes)
+    arguments = [address, I32(_alignment(pointer)), mask, lir.Constant(vector, None)]
+    return call(builder, "llvm.masked.load", arguments, vector, (vector, address.type))
 
 
 @intrinsic(prefer_literal=True)
@@ -103,16 +108,21 @@ def store(typing_context: Any, pointer: Any, index: Any, value: Any) -> Any:
 def store_partial(typing_context: Any, pointer: Any, index: Any, count: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vector = converted(context, builder, args[3], value, pointer.dtype)
-        if _in_pairs(context, pointer, count, value.lanes):
-            _store_pairs(context, builder, args, vector)
-            return context.get_dummy_value()
-        address = _address(context, builder, args, Vector(pointer.dtype, value.lanes))
-        mask = first_lanes(builder, args[2], value.lanes)
-        arguments = [vector, address, I32(_alignment(pointer)), mask]
-        call(builder, "llvm.masked.store", arguments, lir.VoidType(), (vector.type, address.type))
+        store_first(context, builder, pointer, count, args, vector)
         return context.get_dummy_value()
 
     return types.void(pointer, types.int64, types.int64, value), generate
+
+
+def store_first(context: Any, builder: Any, pointer: Any, count: Any, args: Any, vector: Any) -> None:
+    """Write the first lanes of ``vector``; ``args`` begin with pointer, index and number."""
+    lanes = vector.type.count
+    if _in_pairs(context, pointer, count, lanes):
+        _store_pairs(context, builder, args, vector)
+        return
+    address = _address(context, builder, args, Vector(pointer.dtype, lanes))
+    arguments = [vector, address, I32(_alignment(pointer)), first_lanes(builder, args[2], lanes)]
+    call(builder, "llvm.masked.store", arguments, lir.VoidType(), (vector.type, address.type))
 
 
 @intrinsic

@@ -11,7 +11,7 @@ from lncompile.emit.cuda.scope import starts_in
 from lncompile.emit.cuda.stage import TeamKernel
 from lncompile.emit.cuda.words import RESERVED, WORDS, suffixes
 from lncompile.emit.lower import Request, arrays_of, function_text, module_text, sizes_of, stem_of
-from lncompile.emit.names import SUFFIXES, legal
+from lncompile.emit.names import SUFFIXES, legal, sources
 from lncompile.emit.nest import product
 from lncompile.interface import Buffer, Call, Interface, Phase
 from lncompile.ir import Output, Program
@@ -56,12 +56,13 @@ def lower_cuda(
 
     Those whose names are in ``unheld`` read rows again that the schedule would hold in registers.
     """
-    pair = legal(pair, *_taken(pair, schedules))
+    taken, appended = _taken(pair, schedules)
+    pair = legal(pair, taken, appended)
+    taken = sources(taken, appended)
     bodies: list[str] = []
     functions: list[Function] = []
     phases: list[Phase] = []
     launches: list[Launches] = []
-    taken: frozenset[str] = frozenset()
     for name, program, schedule in zip(
         ("forward", "backward"), (pair.forward, pair.backward), schedules, strict=True
     ):
