@@ -160,10 +160,10 @@ def test_sums_of_steps_have_the_same_bits_past_the_caches(positions: int) -> Non
 
 
 class TestWindows:
-    """Columns go through scratch memory where lanes are left over, or rows crowd the caches."""
+    """Columns go through scratch memory where lanes are left over."""
 
     @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
-    @pytest.mark.parametrize("channels", [1, 7, 32, 33, 64, 1024, 1031])
+    @pytest.mark.parametrize("channels", [1, 7, 32, 33, 64, 1031])
     def test_wherever_columns_lie(self, channels: int, dtype: str) -> None:
         # The stand-ins refuse what lies outside an array.
         sizes = {"n": 20, "c": channels}

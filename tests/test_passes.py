@@ -114,8 +114,8 @@ class TestFactored:
         x = np.random.default_rng(0).standard_normal((5, 100)).astype(dtype)
         _, ctx = lnc.layer_norm.forward(x[:, :1], np.full(1, 0.7, dtype))
         assert not lnc.layer_norm.backward(x[:, 1:2], ctx).x.any()
-        _, ctx = lnc.layer_norm.forward(np.ones((2, 64), dtype), np.full(64, 0.7, dtype))
-        assert not lnc.layer_norm.backward(np.full((2, 64), 0.3, dtype), ctx).x.any()
+        _, ctx = lnc.layer_norm.forward(x[:, :64] * 0 + 3, np.full(64, 0.75, dtype))
+        assert not lnc.layer_norm.backward(np.full((5, 64), 0.25, dtype), ctx).x.any()
 
     def test_a_deviation_becomes_a_multiply_add(self) -> None:
         norm = equation("n [d]", weight="d", bias="d")(dispatcher_of(lnc.layer_norm).equation.function)
