@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import linecache
+import math
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import lncompile as lnc
+from lncompile.backends.cpu.target import find, host
 
 pytestmark = pytest.mark.sampled(2)
 
@@ -306,3 +308,21 @@ def test_gradients_of_nothing_are_sums_of_nothing_and_what_comes_in_beside_them(
     assert not gated.backward((y, None), ctx).row.any()
     dbeside = np.arange(6, dtype=np.float32).reshape(2, 3)
     assert np.array_equal(gated.backward((None, dbeside), ctx).row, dbeside)
+
+
+@pytest.mark.parametrize("target", ["cpu:x86-64-v2", "cpu:x86-64-v3", "cpu"])
+def test_float64_means_of_ordered_numbers(target: str) -> None:
+    """Registers of few lanes get many additions each: a total of as many more loses no more digits."""
+    if host().triple != find(target).triple or find(target).vector_bytes > host().vector_bytes:
+        pytest.skip("not of this machine")
+    x = np.linspace(0, 1, 65536)[None]
+    kernel = lnc.compile(lnc.layer_norm, shape=x.shape, dtype="float64", target=target)
+    _, ctx = kernel.forward(x, np.ones(65536), np.zeros(65536))
+    high, low, rstd = (float(value[0]) for value in ctx.saved)
+    mean = math.fsum(x[0]) / 65536
+    # Most errors cancel; with 16 times as many additions to the total four units were left.
+    assert abs(high + low - mean) <= 2 * np.spacing(mean)
+    # Additions a lane of 8 and of totals, each half a unit of the variance; half of that is of its root.
+    additions = 2 * math.sqrt(65536 / 8)
+    variance = math.fsum((x[0] - mean) ** 2) / 65536
+    assert abs(rstd - 1 / math.sqrt(variance + 1e-5)) <= additions / 4 * np.spacing(rstd)
