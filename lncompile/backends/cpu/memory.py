@@ -117,9 +117,6 @@ def store_partial(typing_context: Any, pointer: Any, index: Any, count: Any, val
 def store_first(context: Any, builder: Any, pointer: Any, count: Any, args: Any, vector: Any) -> None:
     """Write the first lanes of ``vector``; ``args`` begin with pointer, index and number."""
     lanes = vector.type.count
-    if isinstance(count, types.IntegerLiteral) and context.lnc_target.vector_bytes < 64:
-        _store_parts(context, builder, pointer, args, vector, int(count.literal_value))
-        return
     if _in_pairs(context, pointer, count, lanes):
         _store_pairs(context, builder, args, vector)
         return
@@ -243,23 +240,6 @@ def _in_pairs(context: Any, pointer: Any, count: Any, lanes: int) -> bool:
     return (
         isinstance(pointer.dtype, Half) and lanes > 1 and not known and context.lnc_target.vector_bytes < 64
     )
-
-
-def _store_parts(context: Any, builder: Any, pointer: Any, args: Any, vector: Any, count: int) -> None:
-    """Write so many lanes as vectors of 1, 2, 4, ... of them, the widest first.
-
-    A store under a mask is one instruction from AVX on, but of many cycles on AMD's CPUs below AVX-512, and
-    LLVM stores lane by lane where there is none.
-    """
-    at = 0
-    while at < count:
-        lanes = 1 << (count - at).bit_length() - 1
-        taken = lir.Constant(lir.VectorType(I32, lanes), list(range(at, at + lanes)))
-        part = builder.shuffle_vector(vector, lir.Constant(vector.type, lir.Undefined), taken)
-        place = args[0], builder.add(args[1], I64(at))
-        address = _address(context, builder, place, Vector(pointer.dtype, lanes))
-        builder.store(part, address, align=_alignment(pointer))
-        at += lanes
 
 
 def _pairs(context: Any, builder: Any, args: Any, lanes: int) -> tuple[Any, Any, Any, Any]:
