@@ -116,6 +116,17 @@ class TestSameBits:
         norm.backward(dy, ctx, out=given)
         assert_same_bits([y, *given], expected)
 
+    @pytest.mark.parametrize("features", FEATURES)
+    def test_promise_2_nothing_beside_outputs_and_gradients_is_written(
+        self, norm: Any, features: int
+    ) -> None:
+        x, dy, rest = floats(5, features), floats(5, features, seed=1), parameters(norm, features)
+        outputs = [Guarded(array.shape) for array in (x, x, *rest)]
+        _, ctx = norm.forward(x, *rest, out=outputs[0].array)
+        norm.backward(dy, ctx, out=tuple(guard.array for guard in outputs[1:]))
+        assert all(guard.is_intact() for guard in outputs)
+        assert not any(np.isnan(guard.array).any() for guard in outputs)
+
     def test_promise_1_with_out_or_without_and_of_a_call_or_a_forward(self, norm: Any) -> None:
         x, rest = floats(5, 33), parameters(norm, 33)
         expected = norm(x, *rest)

@@ -77,7 +77,7 @@ class Context(StageOutputs):
 
     def stored(self, row: Row, out: Output, text: str, left: Left) -> str:
         """The line that stores a vector of an output."""
-        if self.nest.is_tiled(out) or self.nest.is_windowed(out):
+        if self.nest.has_tile(out):
             return f"store({self.nest.step_pointer(out)}, 0, {text})"
         stride = self.nest.stride(out, self.loops.vector or "")
         return stored(self.nest.step_pointer(out), stride, text, left, row.width.lanes)

@@ -183,7 +183,7 @@ class Row:
     def _loaded(self, node: Input, width: Width, left: Left) -> str:
         vector = self.nest.loops.vector
         pointer = self.nest.step_pointer(node)
-        if self.nest.is_tiled(node) or self.nest.is_windowed(node):
+        if self.nest.has_tile(node):
             return width.converted(f"load({pointer}, 0, {width.lanes})", node.dtype)
         if node.at_start:
             pointer = f"advance({node.name}, {self._whole_offset(node)})"
@@ -195,7 +195,7 @@ class Row:
         if not self.scope.is_wide(node):
             return f"read({node.name}, {offset})"
         width = Width("float64", self.width.lanes)
-        if self.nest.is_tiled(node) or self.nest.is_windowed(node):
+        if self.nest.has_tile(node):
             return width.converted(f"load({self.nest.row_pointer(node)}, 0, {width.lanes})", node.dtype)
         pointer = node.name if offset == "0" else f"advance({node.name}, {offset})"
         stride = self.nest.stride(node, self.nest.loops.vector or "")

@@ -394,6 +394,10 @@ class Nest:
         """The axes of an array that a unit loops over around its vectors."""
         return [name for name in array.dims if name in self.steps and name in _varying(array)]
 
+    def has_tile(self, array: Array) -> bool:
+        """Whether a unit has vectors of an array that are whole, wherever they lie."""
+        return self.is_tiled(array) or self.is_windowed(array)
+
     def is_tiled(self, array: Array) -> bool:
         """Whether an array's rows, side by side in the lanes, go through scratch memory as columns."""
         innermost = (self.loops.vector, *self.steps)
@@ -456,7 +460,7 @@ class Nest:
 
     def row_pointer(self, array: Array) -> str:
         """The name of the pointer to an array's part that belongs to a row."""
-        if self.is_tiled(array) or self.is_windowed(array):
+        if self.has_tile(array):
             return f"{array.name}_tile"
         return f"{array.name}_row" if self.unit_axes(array) else array.name
 
