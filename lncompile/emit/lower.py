@@ -66,13 +66,14 @@ def lower(pair: Pair, schedule: Schedule, request: Request) -> Lowered:
     """Emit the kernels of both programs, one a stage."""
     words = frozenset(_words(pair, schedule))
     pair = legal(pair, words)
+    taken = sources(words)
     stem = stem_of(request)
     bodies: list[str] = []
     functions: list[Function] = []
     phases = []
     for name, program in (("forward", pair.forward), ("backward", pair.backward)):
         names = AxisNames(program)
-        stages = plan(program, schedule, sources(words))
+        stages = plan(program, schedule, taken)
         calls, workspaces = _emit_phase(stages, names, schedule, f"{stem}_{name}", bodies, functions)
         buffers = [*arrays_of(program, request), *workspaces]
         phases.append(Phase(f"{stem}_{name}_entry", tuple(buffers), sizes_of(names, request), calls))

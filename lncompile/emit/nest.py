@@ -420,13 +420,13 @@ class Nest:
 
     @property
     def packed_if(self) -> str:
-        """When columns go through scratch memory, as Python, which is if lanes are left over; else empty.
+        """When columns of one loop go through scratch memory, as Python: if lanes are left over; else empty.
 
         Columns of rows a power of two apart, whose lines are in few sets of the caches, gain nothing by it:
         batch norm of 64x2048 in the caches (Zen 1), ns an element, where they lie and packed, forward 1.15
         and 0.97, backward 1.27 and 1.53; 64x512 0.67 and 0.92, 1.09 and 1.44.
         """
-        if len(self.steps) != 1 or not self.length(self.steps[0]).isdigit() or self.vector is None:
+        if not self.length(self.steps[0]).isdigit() or self.vector is None:
             return ""
         lanes, size = self.loops.lanes, self.vector.size
         return f"count < {lanes}" if size is None or size % lanes else ""

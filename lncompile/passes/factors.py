@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial, reduce
 from typing import NamedTuple
 
-from lncompile.errors import CompilerBug
 from lncompile.ir import (
     Axes,
     Binary,
@@ -39,9 +38,7 @@ from lncompile.ir import (
     use_counts,
 )
 from lncompile.passes.products import factors_in_and_out, factors_of, product
-
-#: A sweep settles all but what depends on something that it changed.
-_MOST_SWEEPS = 100
+from lncompile.passes.settled import settled
 
 
 def factored(forward: Program, backward: Program) -> tuple[Program, Program]:
@@ -49,22 +46,17 @@ def factored(forward: Program, backward: Program) -> tuple[Program, Program]:
     saved = frozenset(
         output.name for output in forward.outputs if output.role == "saved" and _is_low(output.value)
     )
-    return _settled(forward, frozenset()), _settled(backward, saved)
+    return _lean(forward, frozenset()), _lean(backward, saved)
 
 
-def _settled(program: Program, lows: frozenset[str]) -> Program:
+def _lean(program: Program, lows: frozenset[str]) -> Program:
     for rule in (_lean_sum, _of_deviations, _split_deviation, _narrow_first):
-        program = _swept(program, lows, rule)
+
+        def sweep(before: Program, rule: Callable[[_Facts, Node], Node | None] = rule) -> Program:
+            return rewrite(before, partial(rule, _Facts(before, lows)))
+
+        program = settled(program, sweep, rule.__name__)
     return program
-
-
-def _swept(program: Program, lows: frozenset[str], rule: Callable[[_Facts, Node], Node | None]) -> Program:
-    for _ in range(_MOST_SWEEPS):
-        swept = rewrite(program, partial(rule, _Facts(program, lows)))
-        if all(new.value is old.value for new, old in zip(swept.outputs, program.outputs, strict=True)):
-            return program
-        program = swept
-    raise CompilerBug(f"{rule.__name__} does not settle on {program.name}")
 
 
 class _Sum(NamedTuple):

@@ -11,15 +11,11 @@ in ``reductions.py``, the order of products in ``products.py``.
 
 from __future__ import annotations
 
-from lncompile.errors import CompilerBug
 from lncompile.ir import Binary, Node, Program, Reduce, Unary, rewrite, use_counts
 from lncompile.passes.products import ordered_product
 from lncompile.passes.reductions import centres, gradients_in, simplify_reduction, without_sign
 from lncompile.passes.scalars import simplify_scalar
-
-#: Layer norm's gradient takes 7 sweeps over 26 values; means of means take more the deeper they are, twelve
-#: of them 92 over 146. Many more mean that two rules undo each other.
-_MOST_SWEEPS_A_VALUE = 4
+from lncompile.passes.settled import settled
 
 
 def simplify(program: Program) -> Program:
@@ -39,12 +35,7 @@ def simplify(program: Program) -> Program:
 
 def _settled(program: Program) -> Program:
     program = rewrite(program, lambda node: None)  # equal values become one
-    for _ in range(_MOST_SWEEPS_A_VALUE * len(program.nodes)):
-        swept = _sweep(program)
-        if all(new.value is old.value for new, old in zip(swept.outputs, program.outputs, strict=True)):
-            return program
-        program = swept
-    raise CompilerBug(f"simplify does not settle on {program.name}")
+    return settled(program, _sweep, "simplify")
 
 
 def _reductions(program: Program) -> int:

@@ -21,41 +21,40 @@ from lncompile.backends.cpu.memory import load_first, store_first
 from lncompile.backends.cpu.vectors import I64, Vector, literal
 
 
-@intrinsic(prefer_literal=True)
-def window(
-    typing_context: Any, pointer: Any, start: Any, count: Any, row: Any, rows: Any, lanes: Any, packed: Any
-) -> Any:
-    made = _Window(pointer, rows, lanes)
+def _window(*, filled: bool) -> Any:
+    @intrinsic(prefer_literal=True)
+    def window(
+        typing_context: Any,
+        pointer: Any,
+        start: Any,
+        count: Any,
+        row: Any,
+        rows: Any,
+        lanes: Any,
+        packed: Any,
+    ) -> Any:
+        made = _Window(pointer, rows, lanes)
 
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        scratch, source = made.scratch(context, builder), builder.gep(args[0], [args[1]])
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            scratch, source = made.scratch(context, builder), builder.gep(args[0], [args[1]])
 
-        def pack(index: Any, *, part: bool) -> None:
-            given = source, builder.mul(index, args[3]), args[2]
-            target = made.address(context, builder, scratch, builder.mul(index, I64(made.lanes)))
-            if part:
-                vector = load_first(context, builder, pointer, types.int64, given, made.kind)
-            else:
-                vector = builder.load(made.address(context, builder, *given[:2]), align=made.itemsize)
-            builder.store(vector, target, align=made.itemsize)
+            def pack(index: Any, *, part: bool) -> None:
+                given = source, builder.mul(index, args[3]), args[2]
+                target = made.address(context, builder, scratch, builder.mul(index, I64(made.lanes)))
+                if part:
+                    vector = load_first(context, builder, pointer, types.int64, given, made.kind)
+                else:
+                    vector = builder.load(made.address(context, builder, *given[:2]), align=made.itemsize)
+                builder.store(vector, target, align=made.itemsize)
 
-        with builder.if_then(args[6]):
-            made.each_row(builder, args[2], pack)
-        return builder.select(args[6], scratch, source)
+            if filled:
+                with builder.if_then(args[6]):
+                    made.each_row(builder, args[2], pack)
+            return builder.select(args[6], scratch, source)
 
-    return made.signature(pointer, types.boolean), generate
+        return made.signature(pointer, types.boolean), generate
 
-
-@intrinsic(prefer_literal=True)
-def window_for(
-    typing_context: Any, pointer: Any, start: Any, count: Any, row: Any, rows: Any, lanes: Any, packed: Any
-) -> Any:
-    made = _Window(pointer, rows, lanes)
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.select(args[6], made.scratch(context, builder), builder.gep(args[0], [args[1]]))
-
-    return made.signature(pointer, types.boolean), generate
+    return window
 
 
 @intrinsic(prefer_literal=True)
@@ -80,6 +79,10 @@ def store_window(
         return context.get_dummy_value()
 
     return made.signature(types.void, scratch), generate
+
+
+window = _window(filled=True)
+window_for = _window(filled=False)
 
 
 class _Window:
