@@ -1,16 +1,27 @@
-"""Scratch memory of a kernel for the values of one row, on the stack."""
+"""Scratch memory of a kernel, on the stack."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import llvmlite.ir as lir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.core.types.misc import CPointer
 from numba.extending import intrinsic
 
 #: The widest vectors are aligned to it; they take a cycle more where they cross a cache line.
 _ALIGNMENT = 64
+
+
+def scratch_memory(builder: Any, element: Any, count: int) -> Any:
+    """Memory of the function for ``count`` elements, with whatever lies there.
+
+    What Numba allocates is zero, by a store an element in each call; compiling 6144 of them took LLVM 10 s.
+    """
+    with builder.goto_entry_block():
+        memory = builder.alloca(lir.ArrayType(element, count))
+    memory.align = _ALIGNMENT
+    return builder.bitcast(memory, element.as_pointer())
 
 
 def _memory(element: Any) -> Any:
@@ -19,10 +30,7 @@ def _memory(element: Any) -> Any:
         count = int(length.literal_value)
 
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            kind = context.get_value_type(element)
-            made = cgutils.alloca_once(builder, lir.ArrayType(kind, count))
-            made.align = _ALIGNMENT
-            return builder.bitcast(made, kind.as_pointer())
+            return scratch_memory(builder, context.get_value_type(element), count)
 
         return CPointer(element)(length), generate
 

@@ -16,6 +16,7 @@ import llvmlite.ir as lir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from lncompile.backends.cpu.scratch import scratch_memory
 from lncompile.backends.cpu.vectors import I64, store_past_caches
 
 #: Instructions that take elements of two registers in turns do so in each part of so many bytes.
@@ -119,10 +120,7 @@ class _Tile:
 
     def scratch(self, context: Any, builder: Any) -> Any:
         """Memory of the function for a tile, column after column."""
-        element = context.get_value_type(self.kind)
-        memory = cgutils.alloca_once(builder, lir.ArrayType(element, self.length * self.lanes))
-        memory.align = 64
-        return builder.bitcast(memory, element.as_pointer())
+        return scratch_memory(builder, context.get_value_type(self.kind), self.length * self.lanes)
 
     def blocks(self, context: Any) -> Iterator[tuple[int, int, int, int]]:
         """Rows, first row, columns and first column of blocks that cover the tile; columns a power of two."""

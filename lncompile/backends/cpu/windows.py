@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.ir as lir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from lncompile.backends.cpu.memory import load_first, store_first
+from lncompile.backends.cpu.scratch import scratch_memory
 from lncompile.backends.cpu.vectors import I64, Vector, literal
 
 
@@ -100,10 +100,7 @@ class _Window:
 
     def scratch(self, context: Any, builder: Any) -> Any:
         """Memory of the function for one window."""
-        element = context.get_value_type(self.pointer.dtype)
-        memory = cgutils.alloca_once(builder, lir.ArrayType(element, self.rows * self.lanes))
-        memory.align = 64
-        return builder.bitcast(memory, element.as_pointer())
+        return scratch_memory(builder, context.get_value_type(self.pointer.dtype), self.rows * self.lanes)
 
     def address(self, context: Any, builder: Any, start: Any, offset: Any) -> Any:
         """The address of the vector that begins so many elements behind ``start``."""
