@@ -75,20 +75,17 @@ class Compilation:
     @cached_property
     def _optimised(self) -> Built:
         with interrupts_held():
-            from lncompile.backends.cpu.pipeline import optimise
-
-        replaced = _override(self.program.name, "llvm")
-        modules = self._modules() if replaced is None else [replaced]
-        return optimise(modules, self.exports, self.target)
-
-    def _modules(self) -> list[str]:
-        """LLVM IR of the kernels, and of the entry points of both phases."""
-        with interrupts_held():
             from lncompile.backends.cpu.entry import entry_ir
             from lncompile.backends.cpu.frontend import raw_ir
+            from lncompile.backends.cpu.pipeline import assemble, optimise
 
+        replaced = _override(self.program.name, "llvm")
+        if replaced is not None:
+            return optimise([replaced], self.exports, self.target)
         offered = self.lowered.interface
-        return [raw_ir(self.lowered, self.target), entry_ir(offered.forward), entry_ir(offered.backward)]
+        kernels = optimise([raw_ir(self.lowered, self.target)], self._functions, self.target).llvm
+        entries = [entry_ir(offered.forward), entry_ir(offered.backward)]
+        return assemble([kernels, *entries], self.exports, self.target)
 
     @contextmanager
     def _blamed_on_overrides(self) -> Iterator[None]:
@@ -118,8 +115,13 @@ class Compilation:
     def exports(self) -> list[str]:
         """The symbols of the library."""
         offered = self.lowered.interface
-        calls = [call.function for phase in (offered.forward, offered.backward) for call in phase.calls]
-        return [*calls, offered.forward.entry, offered.backward.entry]
+        return [*self._functions, offered.forward.entry, offered.backward.entry]
+
+    @property
+    def _functions(self) -> list[str]:
+        """The C functions of the kernels."""
+        offered = self.lowered.interface
+        return [call.function for phase in (offered.forward, offered.backward) for call in phase.calls]
 
     def artifact(self) -> Artifact:
         """Compile; also writes every stage to ``LNCOMPILE_DUMP`` where that is set."""

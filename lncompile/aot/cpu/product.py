@@ -79,7 +79,7 @@ class CpuProduct:
         with interrupts_held():
             from lncompile.backends.cpu.entry import entry_ir
             from lncompile.backends.cpu.levels import front_ir
-            from lncompile.backends.cpu.pipeline import optimise
+            from lncompile.backends.cpu.pipeline import assemble
             from lncompile.backends.cpu.whole import whole_ir
 
         library, interface = self.library, self.library.interface
@@ -88,5 +88,4 @@ class CpuProduct:
         for name, phase in (("forward", interface.forward), ("backward", interface.backward)):
             modules += [whole_ir(phase, run_function(library.c_stem, name)), entry_ir(phase)]
         target = BASELINES[library.levels[0].target.triple]
-        # Written as it is to run: passes would take 0.25 s and make it a twentieth shorter.
-        return optimise(modules, exports_of(library), target, level=0).object_file()
+        return assemble(modules, exports_of(library), target).object_file()

@@ -47,21 +47,45 @@ def optimise(
     exports: Sequence[str],
     target: CpuTarget,
     hidden: Mapping[str, str] | None = None,
-    level: int = 3,
 ) -> Built:
-    """Link ``modules`` (LLVM IR) and optimise them for ``target``; all but ``exports`` is private.
+    """:func:`assemble` ``modules``, and let LLVM's passes work on it, which kernels need."""
+    whole, machine = _linked(modules, exports, target, hidden)
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    # Copies of the last columns, which fill no vector; all other loops are made of vectors.
+    options.loop_vectorization = True
+    # Kernels have no scalars that lie side by side, and looking for them takes a while.
+    options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(whole, builder)
+    whole.verify()
+    return Built(str(whole), machine)
 
-    ``hidden`` gives exports other names, under which further modules of the same library alone see them. With
-    ``level`` 0 the code is taken as it is, which is enough for what has no loops.
+
+@interrupts_held()
+def assemble(
+    modules: Sequence[str],
+    exports: Sequence[str],
+    target: CpuTarget,
+    hidden: Mapping[str, str] | None = None,
+) -> Built:
+    """Link ``modules`` (LLVM IR) and take the code as it is, for ``target``; all but ``exports`` is private.
+
+    ``hidden`` gives exports other names, under which further modules of the same library alone see them.
+
+    It does for what checks arguments and calls kernels. That has no loops to speak of, but many comparisons:
+    passes would take 0.25 s (layer norm, forward and backward) and make it a twentieth shorter.
     """
+    whole, machine = _linked(modules, exports, target, hidden)
+    return Built(str(whole), machine)
+
+
+def _linked(
+    modules: Sequence[str], exports: Sequence[str], target: CpuTarget, hidden: Mapping[str, str] | None
+) -> tuple[Any, Any]:
     machine = _machine(target)
-    whole: Any = None
-    for text in modules:
-        module = llvm.parse_assembly(_retargeted(text, target, machine))
-        if whole is None:
-            whole = module
-        else:
-            whole.link_in(module)
+    whole, *others = (llvm.parse_assembly(_retargeted(text, target, machine)) for text in modules)
+    for module in others:
+        whole.link_in(module)
     for function in whole.functions:
         if not function.is_declaration:
             function.linkage = "external" if function.name in exports else "internal"
@@ -73,16 +97,7 @@ def optimise(
         if not variable.is_declaration:
             variable.linkage = "internal"
     whole.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=level)
-    # Copies of the last columns, which fill no vector; all other loops are made of vectors.
-    options.loop_vectorization = True
-    # Kernels have no scalars that lie side by side. Passes took 0.50 s with it, 0.24 without for x86-64-v3,
-    # 0.26 and 0.24 for v4 (layer norm), all for comparing the sizes of an entry's arrays at once.
-    options.slp_vectorization = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(whole, builder)
-    whole.verify()
-    return Built(str(whole), machine)
+    return whole, machine
 
 
 def _retargeted(text: str, target: CpuTarget, machine: Any) -> str:
