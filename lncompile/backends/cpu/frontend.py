@@ -28,6 +28,7 @@ from lncompile.backends.cpu import (
     vectors,
     windows,
 )
+from lncompile.backends.cpu.lowering import KernelLowering
 from lncompile.backends.cpu.target import CpuTarget
 from lncompile.backends.cpu.webs import SplitIntoWebs
 from lncompile.digest import short_digest
@@ -66,10 +67,9 @@ class _KernelCompiler(compiler.CompilerBase):
         for stage in (
             untyped_passes.TranslateByteCode,
             untyped_passes.FixupArgs,
-            untyped_passes.IRProcessing,
             SplitIntoWebs,
             typed_passes.NopythonTypeInference,
-            typed_passes.NativeLowering,
+            KernelLowering,
             typed_passes.NoPythonBackend,
         ):
             manager.add_pass(stage, stage.__name__)

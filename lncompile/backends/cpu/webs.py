@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from numba.core import ir, ir_utils, postproc
+from numba.core import ir, ir_utils
 from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.compiler_machinery import FunctionPass, register_pass
 
@@ -33,10 +33,12 @@ class SplitIntoWebs(FunctionPass):
         super().__init__()
 
     def run_pass(self, state: Any) -> bool:
-        """Rename variables in ``state.func_ir``, and renew what Numba keeps about them."""
+        """Rename variables in ``state.func_ir``, and renew what typing and lowering read of them.
+
+        How long variables live, which Numba finds out besides, only generators and objects need.
+        """
         _split(state.func_ir.blocks)
         state.func_ir._definitions = ir_utils.build_definitions(state.func_ir.blocks)
-        postproc.PostProcessor(state.func_ir).run(emit_dels=False)
         return True
 
 
