@@ -210,6 +210,7 @@ def test_a_row_depends_on_itself_alone() -> None:
     assert np.array_equal(among[2:3], alone)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("count", [25, 40])
 @pytest.mark.parametrize("axes", ["d", "..."])
 def test_many_parameters(axes: str, count: int) -> None:

@@ -267,6 +267,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("names", NAMES, ids="-".join)
 @pytest.mark.parametrize("x", ["x", "row", "y"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -1008,12 +1008,12 @@ def check_source(norm: Any, sizes: ax.Sizes) -> None:
             assert_close(got, {name: expected[name] for name in got}, 2000 * float(np.finfo(dtype).eps))
 
 
-@parametrized(0, 1)
+@parametrized(0, 1, every=2)
 def test_emitted_source(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
     check_source(norm, sizes)
 
 
-@parametrized(1)
+@parametrized(1, every=3)
 def test_forward_and_gradients(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
     check_forward(norm, formula, sizes, np.float64)
     check_gradients(norm, formula, sizes)
@@ -1024,7 +1024,7 @@ def test_forward_in_float32(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
     check_forward(norm, formula, sizes, np.float32)
 
 
-@parametrized(1)
+@parametrized(1, every=3)
 def test_results_in_arrays_that_are_given(norm: Any, formula: Any, sizes: ax.Sizes) -> None:
     arrays = arrays_of(norm, sizes)
     options = splits(norm, sizes)

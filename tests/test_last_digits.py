@@ -41,6 +41,7 @@ MEETINGS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("name", MEETINGS)
@@ -61,6 +62,7 @@ def test_roots_of_the_distance_to_the_largest(pattern: str) -> None:
     assert (y == 0).any(features_of(pattern)).all()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_shares_of_the_largest(pattern: str, dtype: str) -> None:
@@ -81,6 +83,7 @@ ELEMENTS: dict[str, Callable[[Any, float], Any]] = {
 }
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("name", ELEMENTS)
 @pytest.mark.parametrize("number", NUMBERS)

@@ -15,7 +15,7 @@ import pytest
 import lncompile as lnc
 from lncompile.backends.cpu.target import find, host
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 ROWS, FEATURES = 5, 33
 RNG = np.random.default_rng(0)

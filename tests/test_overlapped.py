@@ -88,6 +88,7 @@ def test_overlapping_rows_have_the_bits_of_rows_one_after_another(
             assert np.array_equal(value, expected[output], equal_nan=True), (output, stream_from)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("features", [300, 1024, 1100])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
 def test_whatever_the_alignment_and_the_number_of_rows(

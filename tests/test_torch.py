@@ -103,6 +103,7 @@ class TestFunctional:
         mean, var = random.standard_normal(x.shape[1]), random.random(x.shape[1])
         return x, weight, bias, mean, var, groups
 
+    @pytest.mark.sampled(5)
     @pytest.mark.parametrize("affine", [False, True])
     @pytest.mark.parametrize("training", [False, True])
     @pytest.mark.parametrize("name", ["batch_norm", "instance_norm"])
@@ -133,6 +134,7 @@ class TestFunctional:
             theirs.instance_norm(t, weight=tweight, bias=tbias, eps=0.1),
         )
 
+    @pytest.mark.sampled(3)
     def test_group_norm(self, seed: int, last: bool) -> None:
         x, weight, bias, *_, groups = self.arrays(seed, last)
         t, tweight, tbias = tensors(x, weight, bias)
@@ -141,6 +143,7 @@ class TestFunctional:
         same(F.group_norm(x, groups, bias=bias), theirs.group_norm(t, groups, None, tbias))
         same(F.group_norm(x, groups, eps=0.5), theirs.group_norm(t, groups, eps=0.5))
 
+    @pytest.mark.sampled(3)
     def test_layer_and_rms_norm(self, seed: int, last: bool) -> None:
         x, *_ = self.arrays(seed, last)
         for count in range(1, x.ndim + 1):
@@ -251,6 +254,7 @@ FAMILY: dict[str, tuple[Any, Any]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_family(name: str, seed: int) -> None:
