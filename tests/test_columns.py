@@ -213,3 +213,10 @@ def test_scratch_memory_is_not_cleared(norm: Any, features: int) -> None:
     memories = re.findall(r"alloca \[.*?^\S+:", kernel.stages["llvm"], re.MULTILINE | re.DOTALL)
     assert memories
     assert not any("store " in up_to_a_branch for up_to_a_branch in memories)
+
+
+@pytest.mark.parametrize("level", ["x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64"])
+def test_rows_whose_lines_have_parts_of_two(level: str) -> None:
+    # LLVM 22.1 wrote values before it had them, where it kept such a line in registers, and then aborted.
+    kernel = lnc.compile(lnc.layer_norm, shape=(1000, 20), dtype="float32", target=f"cpu:{level}")
+    assert "stream_rows(" in kernel.stages["source"]

@@ -99,6 +99,8 @@ def stream_rows(
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         target = builder.gep(args[0], [args[1]])
         rows = tile.scratch(context, builder)
+        if tile.length % line:  # else what is written in parts is written in order
+            rows = _opaque(builder, rows)
         tile.store_all_rows(context, builder, args[4], rows)
         with cgutils.for_range(builder, I64(tile.lanes * tile.length // line)) as loop:
             offset = builder.mul(loop.index, I64(line))
@@ -251,6 +253,16 @@ def _squares_transposed(builder: Any, vectors: list[Any]) -> list[Any]:
         pairs = zip(vectors[:half], vectors[half:], strict=True)
         vectors = [_shuffled(builder, a, b, taken) for a, b in pairs for taken in (low, high)]
     return vectors
+
+
+def _opaque(builder: Any, pointer: Any) -> Any:
+    """The same pointer, of which LLVM does not know where it comes from.
+
+    LLVM 22.1 makes wrong code of small arrays that are written in parts, not in their order, and read as a
+    whole (llvm/llvm-project#189680).
+    """
+    kind = lir.FunctionType(pointer.type, [pointer.type])
+    return builder.asm(kind, "", "=r,0", [pointer], False)
 
 
 def _joined(builder: Any, parts: list[Any]) -> Any:
