@@ -52,7 +52,8 @@ class Compilation:
     @cached_property
     def schedule(self) -> Schedule:
         """How the loops are laid out: as tuned, else by the heuristic."""
-        return self.tuned or heuristic(self.pair.forward, self.target.vector_bytes)
+        target = self.target
+        return self.tuned or heuristic(self.pair.forward, target.vector_bytes, target.cache_bytes)
 
     @cached_property
     def lowered(self) -> Lowered:

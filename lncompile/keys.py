@@ -37,7 +37,7 @@ def spec_of(
     return {
         **_identity(equation, special, program),
         **_form(equation, special),
-        "target": [target.name, target.triple, target.cpu, target.features],
+        "target": [target.name, target.triple, target.cpu, target.features, target.cache_bytes],
         "abi": abi(),
         "versions": versions(),
         "override": overrides(equation.name),

@@ -23,6 +23,7 @@ _FIELDS = (
 #: The first CPU's entry fits; the file is made as it is read, 20 ms for many cores.
 _ENOUGH_BYTES = 4096
 _CACHES = "/sys/devices/system/cpu/cpu0/cache"
+_UNITS = {"K": 1 << 10, "M": 1 << 20}
 
 
 @cache
@@ -32,6 +33,12 @@ def machine() -> dict[str, object]:
     What the system does not tell is left out. 0.2 ms.
     """
     return {"cpu": dict(_cpu()), "caches": dict(_caches()), "cores": os.cpu_count() or 1}
+
+
+def last_cache_bytes() -> int:
+    """The size of the largest cache of a CPU, 0 where the system does not tell."""
+    sizes = dict(_caches()).values()
+    return max((int(size[:-1]) * _UNITS[size[-1]] for size in sizes if size[-1] in _UNITS), default=0)
 
 
 def _cpu() -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ PACKAGE = Path(lncompile.__file__).parent
 
 #: Lowest first. A module imports from its own layer and those below; a name stands for its submodules too.
 LAYERS = (
-    ("errors", "digest", "dumped", "integers", "interrupts"),
+    ("errors", "digest", "dumped", "integers", "interrupts", "machine"),
     ("dtypes", "interface", "axes", "memory", "arrays"),
     ("ir",),
     ("printer", "verify", "interpret"),
@@ -38,7 +38,6 @@ LAYERS = (
         "backends.cuda.described",
     ),
     ("backends.cuda",),
-    ("machine",),
     ("cache", "cache_lock", "cache_tools", "tunings"),
     ("compiler", "device_compiler"),
     ("buffers", "kernel", "empty", "device_arrays", "device_ready"),

@@ -60,18 +60,23 @@ class TestSharedFirst:
     """What rows share is one value, in float64 that comes from narrower arrays."""
 
     @staticmethod
-    def combined(dtype: str, compute: str) -> str:
+    def combined(dtype: str, compute: str, *, differences: bool = True) -> str:
         def function(x: Any, high: Any, low: Any, weight: Any, bias: Any) -> Any:
             return (x - high - low) * bias * weight + (bias - x - low)
 
         axes = dict.fromkeys(("high", "low", "weight", "bias"), "d")
         program = program_of(equation("n [d]", **axes)(function), SIZES, dtype)
-        (line,) = values(shared_first(replace(verify(program), compute=compute), "n"))
+        program = replace(verify(program), compute=compute)
+        (line,) = values(shared_first(program, "n", differences=differences))
         return line
 
     def test_chains_of_differences_and_of_products(self) -> None:
         line = self.combined("float32", "float64")
         assert line == "y = (x - (high + low)) * (bias * weight) + (bias - x - low)"
+
+    def test_elements_in_float32_need_both_parts_of_a_mean(self) -> None:
+        line = self.combined("float32", "float64", differences=False)
+        assert line == "y = (x - high - low) * (bias * weight) + (bias - x - low)"
 
     @pytest.mark.parametrize(("dtype", "compute"), [("float32", "float32"), ("float64", "float64")])
     def test_not_where_the_sum_would_be_rounded(self, dtype: str, compute: str) -> None:

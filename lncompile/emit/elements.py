@@ -213,7 +213,10 @@ class Elements:
             ahead = product([str(self.context.loops.group), self.context.nest.stride(array, block)])
             each.append(prefetched(row, array, as_python(ahead), self.context.schedule.prefetch_level))
         each += row.vectors(values, row.width, left, lambda node: block in node.axes)
-        lines = row.vectors(values, row.width, left, lambda node: block not in node.axes)
+        if row.shared:
+            lines = row.shared(left)
+        else:
+            lines = row.vectors(values, row.width, left, lambda node: block not in node.axes)
         for out in self.context.element_outputs:
             if out in self.context.kept_in_blocks:
                 lines.append(f"{self.sums.name(row, out)} = {self.sums.so_far(row, out, left)}")

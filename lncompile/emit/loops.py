@@ -42,7 +42,8 @@ class Row:
     ``conditions`` are the checks under which the first path can be trusted. Values that are ``remembered``
     are ``known`` once a loop has stored them. Of rows side by side some may be
     ordinary: then elements are those of the first path, ``ordinary_row``, in their lanes. With ``together``,
-    what is outside of the loops is computed for several rows at once.
+    what is outside of the loops is computed for several rows at once. ``shared`` gives the lines with what
+    the rows of a group share, where it is not computed like the rows.
     """
 
     scope: Scope
@@ -57,6 +58,7 @@ class Row:
     known: set[Node] = field(default_factory=set)
     ordinary_row: Row | None = None
     together: Together | None = None
+    shared: Callable[[Left], list[str]] | None = None
 
     @property
     def length(self) -> Length:
@@ -104,7 +106,7 @@ class Row:
                 lines.append(f"{name}_f32 = {name}")
             else:
                 lines.append(f"{name}_f32 = as_float32({name})")
-                check = "is_moderate" if self._scales(scalar, vectors) else "fits_float32"
+                check = "is_moderate" if self.scales(scalar, vectors) else "fits_float32"
                 self.conditions.append(Condition(f"{check}({name})", self.scope.is_wide(scalar)))
         return lines
 
@@ -125,13 +127,14 @@ class Row:
         """A value of the loops' type as one number a row: scalars adapt to others, vectors do not."""
         return f"as_float64({name})" if self.nest.loops.across and self.width.dtype != "float64" else name
 
-    def _scales(self, scalar: Node, vectors: list[Node]) -> bool:
+    def scales(self, scalar: Node, vectors: list[Node]) -> bool:
         """Whether elements are multiplied by a statistic of the row alone, such as 1/std.
 
         Where that is far from 1 the elements are, too, and their squares and products leave float32's range.
         """
+        linear = self.nest.stage.linear
         from_cotangent = depending_on(
-            topological([scalar]), lambda node: isinstance(node, Input) and node.role == "cotangent"
+            topological([scalar]), lambda node: isinstance(node, Input) and node.array in linear
         )
         factor = any(isinstance(v, Binary) and v.op == "mul" and scalar in operands(v) for v in vectors)
         return factor and scalar not in from_cotangent

@@ -24,6 +24,7 @@ RESERVED = frozenset(
             "ordinary",
             "ordinary_memory",
             "ordinary_in_common",
+            "ordinary_everywhere",
             "large",
             "streamed",
             "start",

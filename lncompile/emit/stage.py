@@ -13,6 +13,7 @@ from lncompile.dtypes import TABLE
 from lncompile.emit.context import Context
 from lncompile.emit.elements import Elements
 from lncompile.emit.loops import Row, looped, stored
+from lncompile.emit.narrow import Narrow
 from lncompile.emit.nest import as_python
 from lncompile.emit.outputs import if_given
 from lncompile.emit.overlapped import Overlapped
@@ -48,6 +49,12 @@ class StageKernel:
         """The loops that write elements."""
         return Elements(self.context, self.sums, self.streaming)
 
+    @cached_property
+    def narrow(self) -> Narrow | None:
+        """The elements in float32, where others are float64."""
+        row = self.context.row_of(self.context.element_lanes)
+        return Narrow(self.context, row) if self.context.stage.narrow else None
+
     def lines(self) -> list[str]:
         """The body of the kernel."""
         nodes = [node for node in self.context.program.nodes if not self.context.is_partial(node)]
@@ -77,6 +84,8 @@ class StageKernel:
         if overlapped:
             before += overlapped.before()
         last: list[str] = []
+        if self.narrow and not self.narrow.of_each_unit:
+            before += self.narrow.decided()
         if self.streaming.outputs:
             before += self.streaming.decided()
         if self.streaming.outputs or self.streaming.tiles:
@@ -186,6 +195,15 @@ class StageKernel:
         lines += overlapped.statistics() if overlapped else statistics(fast, nodes)
         lanes = self.context.row_of(self.context.element_lanes).width.lanes
         elements = replace(fast, width=replace(fast.width, lanes=lanes))
+        if self.narrow:
+            lines += self.narrow.decided() if self.narrow.of_each_unit else []
+            both = {
+                "elements": self.elements.lines(self.narrow.row),
+                "careful": self.elements.through_caches(self.narrow.mixed),
+            }
+            holes = {"pointers": pointers, "statistics": lines, **both, "results": []}
+            template = "row_with_fallback"
+            return fill(f"cpu/{template}.py", template, holes, ORDINARY="ordinary_everywhere")
         values = self.context.written
         lines += elements.narrow(values)
         written = [] if overlapped else self.elements.lines(elements)

@@ -10,8 +10,10 @@ from lncompile.dtypes import TABLE
 from lncompile.ir import Binary, Node, Program, rewrite
 
 
-def shared_first(program: Program, rows: str) -> Program:
+def shared_first(program: Program, rows: str, *, differences: bool) -> Program:
     """``program`` with such chains in this order; rows differ along the axis ``rows``.
+
+    Without ``differences`` those stay as they are: elements in float32 need both parts of a mean.
 
     Both parts of a mean are one number in float64 where it is the mean of narrower ones, so a program with
     arguments or cotangents in float64 stays as it is. Channels last, 8x28x28x256 in float32, on an EPYC
@@ -25,7 +27,8 @@ def shared_first(program: Program, rows: str) -> Program:
     def rule(node: Node) -> Node | None:
         match node:
             case Binary("sub" | "mul" as op, Binary(inner, value, first), second) if op == inner:
-                if rows in value.axes and rows not in first.axes | second.axes:
+                shared = rows in value.axes and rows not in first.axes | second.axes
+                if shared and (differences or op == "mul"):
                     combined = Binary("add" if op == "sub" else "mul", first, second)
                     return Binary(op, value, combined)
         return None

@@ -31,6 +31,7 @@ from lncompile.ir import (
     with_operands,
 )
 from lncompile.passes.loops import Loops
+from lncompile.passes.narrow import has_narrow_elements
 from lncompile.passes.shared import shared_first
 from lncompile.passes.stretches import unchunked
 from lncompile.passes.workspaces import Workspaces, as_it_was, as_number
@@ -39,11 +40,17 @@ from lncompile.printer import names_of
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One kernel's program, its loops, and the axis of which it sums blocks, where it does."""
+    """One kernel's program, its loops, and the axis of which it sums blocks, where it does.
+
+    The elements of a ``narrow`` one may be computed in float32, though it reads float64. Arrays whose names
+    are in ``linear`` come from those that come in backward.
+    """
 
     program: Program
     loops: Loops
     block_axis: str | None
+    narrow: bool = False
+    linear: frozenset[str] = frozenset()
 
 
 #: Functions that take longer than a load from the cache.
@@ -91,7 +98,22 @@ def cut(program: Program, loops: Loops, wide: bool, taken: frozenset[str]) -> tu
     mapped = rebuilt(program.nodes, replaced)
     rest = replace(program, axes=axes, outputs=tuple(replace(out, value=mapped[out.value]) for out in later))
     rest = replace(rest, inputs=_used(rest, (*program.inputs, *workspaces.inputs)))
-    return _in_groups(Stage(stage, loops, block_axis)), unchunked(rest)
+    narrow = stage.compute != program.compute
+    return _in_groups(Stage(stage, loops, block_axis, narrow)), unchunked(rest)
+
+
+def with_origins(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """``stages`` in their order, each with the arrays that come from those that come in backward."""
+    linear: frozenset[str] = frozenset()
+    found = []
+    for stage in stages:
+        inputs, outputs = stage.program.inputs, stage.program.outputs
+        linear |= {array.name for array in inputs if array.role == "cotangent"}
+        sources = {array for array in inputs if array.name in linear}
+        reached = depending_on(stage.program.nodes, sources.__contains__)
+        linear |= {out.name for out in outputs if out.value in reached}
+        found.append(replace(stage, linear=linear))
+    return tuple(found)
 
 
 def apart(
@@ -185,7 +207,7 @@ def _blocked(partial: list[Reduce], loops: Loops) -> tuple[str | None, list[Redu
 def _in_groups(stage: Stage) -> Stage:
     """``stage`` with blocks of rows that are computed in groups; row by row where that does not do."""
     loops, inner = stage.loops, stage.loops.units[-1:]
-    row_by_row = replace(stage, loops=replace(loops, group=1))
+    row_by_row = replace(stage, loops=replace(loops, group=1), narrow=False)
     of_rows = any(loops.vector not in out.dims for out in stage.program.outputs)
     if loops.group == 1 or not inner or loops.inside != {loops.vector} or of_rows:
         return row_by_row
@@ -197,7 +219,9 @@ def _in_groups(stage: Stage) -> Stage:
     reductions = [node for node in nodes if isinstance(node, Reduce)]
     if any(loops.vector in node.over or not node.over & set(inner) for node in reductions):
         return row_by_row
-    return replace(stage, program=shared_first(stage.program, inner[0]), block_axis=inner[0])
+    narrow = stage.narrow and has_narrow_elements(stage.program, loops.inside, inner[0])
+    program = shared_first(stage.program, inner[0], differences=not narrow)
+    return replace(stage, program=program, block_axis=inner[0], narrow=narrow)
 
 
 def _frontier(

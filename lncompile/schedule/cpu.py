@@ -96,8 +96,11 @@ class Schedule:
         return cls(**data)
 
 
-def heuristic(program: Program, vector_bytes: int) -> Schedule:
-    """The schedule of ``program`` on a CPU with registers of ``vector_bytes``."""
+def heuristic(program: Program, vector_bytes: int, cache_bytes: int = 0) -> Schedule:
+    """The schedule of ``program`` on a CPU with registers of ``vector_bytes``.
+
+    Of ``cache_bytes`` is its last cache; 0 where that is not known.
+    """
     features = program.count(program.features)
     register = vector_bytes // TABLE[program.compute].itemsize
     doubles = max(2, vector_bytes // 8)
@@ -155,9 +158,7 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
         # 1 MiB of float32: half of the L2 cache of the CPUs measured.
         unit_elements=1 << 18,
         chunk_elements=1 << 16,
-        # Time through the caches over time past them, with prefetch, 1024 features, one thread of a Xeon with
-        # AVX-512, least of 11 rounds: 0.94 at 8 MiB, 1.40 at 16 MiB.
-        stream_from=12 << 20,
+        stream_from=_stream_from(cache_bytes),
         stream_bytes=vector_bytes,
         # While a row is written past the caches the next one is prefetched, else memory waits during its
         # statistics: with 16 MiB of results 1435 µs against 1664. In cache it costs a tenth.
@@ -185,6 +186,20 @@ def heuristic(program: Program, vector_bytes: int) -> Schedule:
 #: Additions of like terms that a float32 sum may have, as like terms round alike: 441 equal ones in float32
 #: were 82 roundings off.
 _MOST_BLOCK_ROWS = 64
+
+
+def _stream_from(cache_bytes: int) -> int:
+    """The bytes of results from which they go past the caches, also those that are read in between.
+
+    Time through the caches over time past them, with prefetch, 1024 features, one thread of a Xeon with
+    AVX-512, least of 11 rounds: 0.94 at 8 MiB, 1.40 at 16 MiB. With a last cache of 8 MiB (Zen 1), the same
+    arrays again and again, and others in between: RMS norm of 1024 features forward, 2 MiB 1.01 and 1.52, 3
+    MiB 0.95 and 1.44, 4 MiB 2.04 and 1.65, 8 MiB 1.28 and 1.41, backward, 2 MiB 0.96 and 1.30, 4 MiB 1.32 and
+    1.31; layer norm, 2 MiB 0.85 and 1.37, 4 MiB 1.27 and 1.52, backward 0.89 and 1.03, 1.06 and 1.15; batch
+    norm with 128 channels innermost, 1.5 MiB 1.11 and 1.32, 3 MiB 1.36 and 1.32, 4.6 MiB 1.52 and 1.50.
+    """
+    most = 12 << 20
+    return min(most, cache_bytes * 3 // 8) if cache_bytes else most
 
 
 def _block_rows(features: int) -> int:

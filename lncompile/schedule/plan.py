@@ -31,7 +31,7 @@ from lncompile.passes.maxima import meetings
 from lncompile.passes.offsets import offsets
 from lncompile.passes.ones import without_ones
 from lncompile.passes.scalars import without_constant_operations
-from lncompile.passes.stages import Stage, apart, cut, ready, takes_long
+from lncompile.passes.stages import Stage, apart, cut, ready, takes_long, with_origins
 from lncompile.passes.stretches import chunked
 from lncompile.schedule.cpu import fitting
 from lncompile.schedule.groups import channels_first, for_each_channel, glued
@@ -75,6 +75,10 @@ class Limits(Protocol):
 
 def plan(program: Program, schedule: Limits, taken: frozenset[str] = frozenset()) -> tuple[Stage, ...]:
     """The stages of ``program``; no workspace has one of the names that are ``taken``."""
+    return with_origins(_stages(program, schedule, taken))
+
+
+def _stages(program: Program, schedule: Limits, taken: frozenset[str]) -> list[Stage]:
     stages: list[Stage] = []
     # Names of all arrays of the phase, and of the workspaces of the stages so far.
     taken |= program.names
@@ -94,7 +98,7 @@ def plan(program: Program, schedule: Limits, taken: frozenset[str] = frozenset()
             results = _slow(program)
         if results:
             first, program = apart(program, results, taken)
-            stages += plan(first, schedule, taken)
+            stages += _stages(first, schedule, taken)
             taken |= {array.name for stage in stages for array in stage.program.outputs}
             continue
         choice = _reducing(program, schedule) if ready(program) else _elementwise(program, schedule)
@@ -103,7 +107,7 @@ def plan(program: Program, schedule: Limits, taken: frozenset[str] = frozenset()
             raise CompilerBug(f"{program.name}: a stage without results")
         taken |= {array.name for array in stage.program.outputs}
         stages.append(stage)
-    return tuple(stages)
+    return stages
 
 
 def _of_narrower_sums(program: Program) -> Program:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import NamedTuple
 
 from lncompile.errors import LncTypeError, LncValueError
+from lncompile.machine import last_cache_bytes
 
 
 class CpuTarget(NamedTuple):
@@ -15,6 +16,7 @@ class CpuTarget(NamedTuple):
 
     ``converts_float16``: it has instructions for that, so that LLVM does not call a library.
     ``estimates_rsqrt``: it has AVX-512's estimate of 1 / sqrt in float64.
+    ``cache_bytes``: the size of the last cache; 0 where it is not known, as for all machines of a level.
     """
 
     name: str
@@ -24,6 +26,7 @@ class CpuTarget(NamedTuple):
     vector_bytes: int
     converts_float16: bool
     estimates_rsqrt: bool = False
+    cache_bytes: int = 0
 
 
 _LINUX = "x86_64-unknown-linux-gnu"
@@ -65,7 +68,11 @@ def find(name: object) -> CpuTarget:
 
 @cache
 def host() -> CpuTarget:
-    """The target that this machine is, by level: the same library serves every machine of a level."""
+    """The target that this machine is: its level, with the size of its last cache."""
+    return _level()._replace(cache_bytes=last_cache_bytes())
+
+
+def _level() -> CpuTarget:
     machine = platform.machine().lower()
     if sys.platform != "linux" or machine not in ("x86_64", "amd64", "aarch64", "arm64"):
         raise LncValueError(
