@@ -102,6 +102,7 @@ def test_every_workspace_is_made_before_it_is_read() -> None:
                 assert all(writer.index(name) > writer.index(b) for b in read_there if b in writer)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("shape", [(7, 24, 24, 72), (40, 8, 8, 112), (2, 40, 40, 96), (1, 60, 60, 80)])
 @pytest.mark.parametrize(("norm", "sizes"), [(INSTANCES, {}), (GROUPS, {"g": 8})])
 def test_parts_give_the_bits_of_whole_calls(norm: Any, sizes: dict[str, int], shape: tuple[int, ...]) -> None:

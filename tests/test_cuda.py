@@ -30,6 +30,7 @@ FEATURES = (8, 33, 256, 1002)
 pytestmark = needs_compiler
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("features", FEATURES)
 def test_rows(features: int, dtype: str) -> None:
@@ -210,8 +211,7 @@ def test_a_row_depends_on_itself_alone() -> None:
     assert np.array_equal(among[2:3], alone)
 
 
-@pytest.mark.sampled(3)
-@pytest.mark.parametrize("count", [25, 40])
+@pytest.mark.parametrize("count", [25, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("axes", ["d", "..."])
 def test_many_parameters(axes: str, count: int) -> None:
     """Sums for their gradients are more than shared memory holds at a time: by columns, or of a row."""

@@ -68,6 +68,7 @@ def checked(compilation: Compilation, schedule: Schedule, sizes: Sizes, toleranc
     assert_close(run_emitted(compilation, arrays, sizes, schedule), expected, tolerance)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.parametrize("norm", ROWS, ids=lambda norm: norm.__name__)

@@ -180,6 +180,7 @@ FORMS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("limits", [lambda schedule: schedule, small_limits], ids=["heuristic", "small"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", FORMS)
@@ -247,6 +248,7 @@ def test_every_output_is_made_once_and_every_workspace_before_it_is_read(
         assert {out.name for out in program.outputs} <= set(made)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("limits", [lambda schedule: schedule, small_limits], ids=["heuristic", "small"])
 @pytest.mark.parametrize("size", [None, 1], ids=["sizes", "ones"])
 @pytest.mark.parametrize("name", FORMS)

@@ -13,7 +13,7 @@ import lncompile as lnc
 import lncompile.functional as F
 from lncompile.dtypes import TABLE
 
-pytestmark = pytest.mark.sampled(4)
+pytestmark = pytest.mark.sampled(7)
 
 #: Parameters of torch.nn.functional (2.13) in order, with their defaults.
 REQUIRED = inspect.Parameter.empty

@@ -24,7 +24,7 @@ from lncompile.emit import standins
 from lncompile.emit.lower import Function, Lowered
 from lncompile.passes.gradient import gradient
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(3)
 
 pytest.importorskip("ml_dtypes")
 

@@ -6,6 +6,7 @@ import ast
 import keyword
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -108,16 +109,21 @@ MAKERS: dict[str, tuple[Callable[[tuple[str, ...]], Any], int]] = {
 }
 
 
+in_parts = pytest.mark.parametrize("part", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
+
+
+@in_parts
 @pytest.mark.parametrize("kind", MAKERS)
-def test_kernels_are_the_same_but_for_names(kind: str) -> None:
+def test_kernels_are_the_same_but_for_names(kind: str, part: int) -> None:
     make, count = MAKERS[kind]
-    for some in batched(words(), count):
+    for some in islice(batched(words(), count), part, None, 3):
         names = tuple(name for name in some if not keyword.iskeyword(name))
         assert_same_but_names(emitted(make(neutral(len(names)))), emitted(make(names)))
 
 
-def test_axes() -> None:
-    for some in batched(words(), 4):
+@in_parts
+def test_axes(part: int) -> None:
+    for some in islice(batched(words(), 4), part, None, 3):
         names = (*some, *neutral(4 - len(some)))
         plain = neutral(4)
         assert_same_but_names(

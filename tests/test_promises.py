@@ -887,6 +887,7 @@ HARD: dict[str, Callable[[Array], Array]] = {
 }
 
 
+@pytest.mark.sampled(5)
 @every_exact_norm
 @pytest.mark.parametrize("name", HARD)
 def test_promise_4_and_5_hard_groups(entry: Entry, name: str) -> None:
@@ -926,6 +927,7 @@ def test_promise_4_constant_groups_give_zero_and_the_bias(entry: Entry) -> None:
         assert all(np.isfinite(array).all() for array in results)
 
 
+@pytest.mark.sampled(5)
 @every_exact_norm
 @pytest.mark.parametrize("mean", [0.0, 1e3, 1e6])
 def test_promise_5_float64_too(entry: Entry, mean: float) -> None:
