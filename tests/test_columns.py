@@ -221,3 +221,27 @@ def test_rows_whose_lines_have_parts_of_two(level: str) -> None:
     # LLVM 22.1 wrote values before it had them, where it kept such a line in registers, and then aborted.
     kernel = lnc.compile(lnc.layer_norm, shape=(1000, 20), dtype="float32", target=f"cpu:{level}")
     assert "stream_rows(" in kernel.stages["source"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("features", [13, 20, 33])
+@pytest.mark.parametrize("norm", [lnc.layer_norm, lnc.rms_norm])
+def test_last_lanes_are_written_alone(norm: Any, features: int, dtype: type) -> None:
+    # A kernel stores the first lanes of like vectors, of some 1 and of others 4 or 5.
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 19, features)).astype(dtype)
+    parameters = rng.standard_normal((1 if norm is lnc.rms_norm else 2, features)).astype(dtype)
+    memories = [np.full(array.size + 32, 7, dtype) for array in (x, x, *parameters)]
+    y, *gradients = (
+        memory[16:-16].reshape(array.shape)
+        for memory, array in zip(memories, (x, x, *parameters), strict=True)
+    )
+    _, ctx = norm.forward(x, *parameters, out=y)
+    norm.backward(dy, ctx, out=tuple(gradients))
+    for memory in memories:
+        assert (memory[:16] == 7).all()
+        assert (memory[-16:] == 7).all()
+    expected, ctx = norm.forward(x, *parameters)
+    assert np.array_equal(y, expected)
+    for given, made in zip(gradients, norm.backward(dy, ctx), strict=True):
+        assert np.array_equal(given, made)

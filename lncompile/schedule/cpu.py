@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from lncompile.dtypes import TABLE
 from lncompile.errors import LncValueError
-from lncompile.ir import Program
+from lncompile.ir import Program, Reduce
 from lncompile.schedule.changes import changes
 
 #: No heuristic is near them; a record with more in it was not written by the tuner.
@@ -114,8 +114,7 @@ def heuristic(program: Program, vector_bytes: int, cache_bytes: int = 0) -> Sche
         held_lanes=(16 if vector_bytes >= 64 else 8) * register,
         careful_lanes=doubles,
         pivot_lanes=16,
-        # Two sums of float64 in 4 registers each. Twice as many were a fifth slower with rows of 8 elements.
-        short_lanes=4 * doubles,
+        short_lanes=_short_lanes(features, vector_bytes),
         # Two sums in 4 registers each, and 256 bytes of each row with AVX-512. Rows a power of two apart have
         # their lines in few sets of the caches, so the more of each at once the better: batch norm in the
         # caches of an EPYC (Zen 4), 128 bytes of a row, 256 and 512, in ns an element, forward and backward,
@@ -125,16 +124,12 @@ def heuristic(program: Program, vector_bytes: int, cache_bytes: int = 0) -> Sche
         column_lanes=4 * register,
         # Two more small stages cost less than vectors of a few elements.
         shortest_vector=16,
-        # Forward in the caches, rows side by side against only their row-sized values, a thread of a Xeon
-        # with AVX-512, least of 16 rounds, in ns an element: layer norm of 16 features 0.40 and 0.65, 24 0.44
-        # and 0.53, 33 0.37 and 0.43, 48 0.44 and 0.30; RMS norm, which has one sum to add up across lanes, 24
-        # 0.24 and 0.24, 33 0.29 and 0.19. But past the caches only whole tiles go: RMS norm of 33 on memory
-        # 0.93 and 1.11, of 40 0.86 and 0.94; and rows wait for each other where y lies just behind x, in the
-        # caches 0.53 and 1.02 (``emit/elements.py``).
-        short_row=40,
+        short_row=_short_row(program, vector_bytes),
         # Backward, where side by side every column is added up across the lanes: 12 features 0.63 and 1.01,
-        # 20 0.64 and 0.77, 24 0.67 and 0.60, 33 0.59 and 0.49, 48 0.65 and 0.41.
-        short_summing_row=20,
+        # 20 0.64 and 0.77, 24 0.67 and 0.60, 33 0.59 and 0.49, 48 0.65 and 0.41. Registers of 32 bytes (Zen
+        # 1), on memory: 8 features 3.04 and 3.30, 10 3.04 and 2.55, 16 2.66 and 1.73, 20 2.96 and 1.60; RMS
+        # norm 8 features 1.82 and 1.66, 10 1.94 and 1.70, 16 1.70 and 1.16, 20 2.02 and 1.17.
+        short_summing_row=20 if vector_bytes >= 64 else 8,
         # Vectors of a column lie one row apart, each in another page. Going row by row, with sums in the L1
         # cache instead of registers: 6272 rows of 256 took 890 µs against 2000, but 64 rows of 2048 took 80
         # against 55, where the second pass finds everything in the cache.
@@ -186,6 +181,36 @@ def heuristic(program: Program, vector_bytes: int, cache_bytes: int = 0) -> Sche
 #: Additions of like terms that a float32 sum may have, as like terms round alike: 441 equal ones in float32
 #: were 82 roundings off.
 _MOST_BLOCK_ROWS = 64
+
+
+def _short_row(program: Program, vector_bytes: int) -> int:
+    """The elements of rows up to which several are computed side by side.
+
+    Forward in the caches, rows side by side against only their row-sized values, a thread of a Xeon with
+    AVX-512, least of 16 rounds, in ns an element: layer norm of 16 features 0.40 and 0.65, 24 0.44 and 0.53,
+    33 0.37 and 0.43, 48 0.44 and 0.30; RMS norm, which has one sum to add up across lanes, 24 0.24 and 0.24,
+    33 0.29 and 0.19. But past the caches only whole tiles go: RMS norm of 33 on memory 0.93 and 1.11, of 40
+    0.86 and 0.94; and rows wait for each other where y lies just behind x, in the caches 0.53 and 1.02
+    (``emit/elements.py``).
+
+    Registers of 32 bytes (Zen 1), on memory and in the caches: layer norm of 16 features 1.43 and 1.90, 1.27
+    and 1.89, 28 1.49 and 1.52, 1.11 and 1.50, 33 1.37 and 1.42, 1.21 and 1.39, 40 1.25 and 1.23, 1.12 and
+    1.21; RMS norm of 12 1.12 and 1.19, 0.99 and 1.11, 16 0.97 and 0.86, 0.84 and 0.80, 20 0.97 and 0.87, 0.83
+    and 0.78, 33 1.32 and 0.83, 0.87 and 0.64, 40 1.36 and 0.65, 0.70 and 0.52.
+    """
+    one_sum = sum(isinstance(node, Reduce) for node in program.nodes) == 1
+    return 14 if one_sum and vector_bytes < 64 else 40
+
+
+def _short_lanes(features: int, vector_bytes: int) -> int:
+    """The rows that are computed side by side: two sums of float64 in 4 registers each, or in 2.
+
+    With 8 registers each rows of 8 elements were a fifth slower. With registers of 32 bytes (Zen 1), 16 and 8
+    rows, layer norm on memory and in the caches, in ns an element: 16 features 1.43 and 1.55, 1.27 and 1.42,
+    24 1.44 and 1.41, 1.17 and 1.28, 33 1.56 and 1.37, 1.12 and 1.21, 40 1.63 and 1.25, 1.02 and 1.12.
+    """
+    doubles = max(2, vector_bytes // 8)
+    return 2 * doubles if vector_bytes < 64 and 24 < features <= 40 else 4 * doubles
 
 
 def _stream_from(cache_bytes: int) -> int:

@@ -8,6 +8,7 @@ from lncompile.emit.standins import (
     columns,
     columns_for,
     elements_to_boundary,
+    f64_memory,
     f64x,
     fence,
     fma,
@@ -16,16 +17,17 @@ from lncompile.emit.standins import (
     load,
     load_partial,
     maximum,
+    partial_total,
     prefetch,
     read,
     rsqrt,
+    signal_fence,
     square,
     store,
     store_partial,
     store_rows,
     stream_rows,
-    total,
-    write,
+    totals,
 )
 
 
@@ -114,84 +116,163 @@ def lnc_layer_norm_backward(
     begin,
     end,
 ):
-    large = rows >= 120989
-    streamed = large and elements_to_boundary(dx, 32) == 0
-    for tile in range(begin, end):
-        i = tile * 16
-        count = min(16, rows - i)
-        if large:
-            prefetch(x, i * 13 + 208, 208, 2)
-            prefetch(dy, i * 13 + 208, 208, 2)
-        dy_tile = columns(dy, i * 13, count, 13, 16)
-        x_tile = columns(x, i * 13, count, 13, 16)
-        dx_tile = columns_for(dx, 13, 16)
-        rstd_value = load_partial(rstd, i, count, 16)
-        mu_low_value = load_partial(mu_low, i, count, 16)
-        mu_high_value = load_partial(mu_high, i, count, 16)
-        # t12 = square(rstd_value)
-        t12 = square(rstd_value)
-        # t19 = mu_low_value * rstd_value
-        t19 = mu_low_value * rstd_value
-        t2_lanes = f64x(0.0, 16)
-        t8_lanes = f64x(0.0, 16)
-        for d in range(13):
-            dy_at = advance(dy_tile, d * 16)
-            x_at = advance(x_tile, d * 16)
-            weight_i = read(weight, d)
-            dy_i = load(dy_at, 0, 16)
-            # t1 = dy * weight
-            t1 = dy_i * weight_i
-            x_i = load(x_at, 0, 16)
-            # t6 = x - mu_high_value
-            t6 = x_i - mu_high_value
-            t2_lanes = t2_lanes + t1
-            t8_lanes = fma(t1, t6, t8_lanes)
-        # t2 = sum[d](t1)
-        t2 = t2_lanes
-        # t8 = sum[d](t1 * t6)
-        t8 = t8_lanes
-        # t3 = t2 * 0.07692307692307693
-        t3 = t2 * 0.07692307692307693
-        # t9 = t2 * mu_low_value
-        t9 = t2 * mu_low_value
-        # t10 = t8 - t9
-        t10 = t8 - t9
-        # t11 = t10 * rstd_value
-        t11 = t10 * rstd_value
-        # t13 = t11 * t12
-        t13 = t11 * t12
-        # t14 = t13 * (-0.07692307692307693)
-        t14 = t13 * -0.07692307692307693
-        # t15 = mu_low_value * t14
-        t15 = mu_low_value * t14
-        for d in range(13):
-            dy_at = advance(dy_tile, d * 16)
-            x_at = advance(x_tile, d * 16)
-            dx_at = advance(dx_tile, d * 16)
-            weight_i = read(weight, d)
-            dy_i = load(dy_at, 0, 16)
-            # t1 = dy * weight
-            t1 = dy_i * weight_i
-            # t4 = t1 - t3
-            t4 = t1 - t3
-            x_i = load(x_at, 0, 16)
-            # t6 = x - mu_high_value
-            t6 = x_i - mu_high_value
-            # t16 = t4 * rstd_value - t15
-            t16 = fma(t4, rstd_value, -t15)
-            # dx_i = t16 + t6 * t14
-            dx_i = fma(t6, t14, t16)
-            # t20 = t6 * rstd_value - t19
-            t20 = fma(t6, rstd_value, -t19)
-            store(dx_at, 0, dx_i)
-            write(dweight_sum, tile * 13 + d, total(keep_first(t20 * dy_i, count, 0.0)))
-            write(dbias_sum, tile * 13 + d, total(keep_first(dy_i, count, 0.0)))
-        if streamed and count == 16:
-            stream_rows(dx, i * 13, 13, 16, dx_tile, 32)
-        else:
-            store_rows(dx, i * 13, count, 13, 16, dx_tile)
-    if streamed:
-        fence()
+    mu_high_value_memory = f64_memory(4)
+    rstd_value_memory = f64_memory(4)
+    t14_memory = f64_memory(4)
+    t15_memory = f64_memory(4)
+    t19_memory = f64_memory(4)
+    t2_lanes_memory = f64_memory(16)
+    t3_memory = f64_memory(4)
+    t8_lanes_memory = f64_memory(16)
+    for block in range(begin, end):
+        sums = advance(dweight_sum, block * 13)
+        for i in range(0, 8, 8):
+            store(sums, i, f64x(0.0, 8))
+        i = 8
+        store_partial(sums, i, 5, f64x(0.0, 8))
+        sums = advance(dbias_sum, block * 13)
+        for i in range(0, 8, 8):
+            store(sums, i, f64x(0.0, 8))
+        i = 8
+        store_partial(sums, i, 5, f64x(0.0, 8))
+        for from_row in range(block * 64, min(block * 64 + 64, rows), 4):
+            to_row = min(from_row + 4, min(block * 64 + 64, rows))
+            rstd_value = load_partial(rstd, from_row, to_row - from_row, 4)
+            mu_low_value = load_partial(mu_low, from_row, to_row - from_row, 4)
+            mu_high_value = load_partial(mu_high, from_row, to_row - from_row, 4)
+            # t12 = square(rstd_value)
+            t12 = square(rstd_value)
+            # t19 = mu_low_value * rstd_value
+            t19 = mu_low_value * rstd_value
+            store(mu_high_value_memory, 0, mu_high_value)
+            for row in range(from_row, to_row):
+                dy_row = advance(dy, row * 13)
+                x_row = advance(x, row * 13)
+                mu_high_value = read(mu_high_value_memory, row - from_row)
+                t2_lanes = f64x(0.0, 4)
+                t8_lanes = f64x(0.0, 4)
+                for i in range(0, 12, 4):
+                    dy_i = load(dy_row, i, 4)
+                    weight_i = load(weight, i, 4)
+                    # t1 = dy * weight
+                    t1 = dy_i * weight_i
+                    x_i = load(x_row, i, 4)
+                    # t6 = x - mu_high_value
+                    t6 = x_i - mu_high_value
+                    t2_lanes = t2_lanes + t1
+                    t8_lanes = fma(t1, t6, t8_lanes)
+                i = 12
+                dy_i = load_partial(dy_row, i, 1, 4)
+                weight_i = load_partial(weight, i, 1, 4)
+                # t1 = dy * weight
+                t1 = dy_i * weight_i
+                x_i = load_partial(x_row, i, 1, 4)
+                # t6 = x - mu_high_value
+                t6 = x_i - mu_high_value
+                t2_lanes += keep_first(t1, 1, 0.0)
+                t8_lanes += keep_first(t1 * t6, 1, 0.0)
+                store(t2_lanes_memory, (row - from_row) * 4, partial_total(t2_lanes, 4))
+                store(t8_lanes_memory, (row - from_row) * 4, partial_total(t8_lanes, 4))
+            mu_high_value = load(mu_high_value_memory, 0, 4)
+            # t2 = sum[d](t1)
+            t2 = totals(t2_lanes_memory, 4, 4)
+            # t8 = sum[d](t1 * t6)
+            t8 = totals(t8_lanes_memory, 4, 4)
+            # t3 = t2 * 0.07692307692307693
+            t3 = t2 * 0.07692307692307693
+            # t9 = t2 * mu_low_value
+            t9 = t2 * mu_low_value
+            # t10 = t8 - t9
+            t10 = t8 - t9
+            # t11 = t10 * rstd_value
+            t11 = t10 * rstd_value
+            # t13 = t11 * t12
+            t13 = t11 * t12
+            # t14 = t13 * (-0.07692307692307693)
+            t14 = t13 * -0.07692307692307693
+            # t15 = mu_low_value * t14
+            t15 = mu_low_value * t14
+            store(t3_memory, 0, t3)
+            store(rstd_value_memory, 0, rstd_value)
+            store(t15_memory, 0, t15)
+            store(t14_memory, 0, t14)
+            store(t19_memory, 0, t19)
+            for row in range(from_row, to_row):
+                dy_row = advance(dy, row * 13)
+                x_row = advance(x, row * 13)
+                dx_row = advance(dx, row * 13)
+                dweight_sum_row = advance(dweight_sum, block * 13)
+                dbias_sum_row = advance(dbias_sum, block * 13)
+                t3 = read(t3_memory, row - from_row)
+                rstd_value = read(rstd_value_memory, row - from_row)
+                mu_high_value = read(mu_high_value_memory, row - from_row)
+                t15 = read(t15_memory, row - from_row)
+                t14 = read(t14_memory, row - from_row)
+                t19 = read(t19_memory, row - from_row)
+                for i in range(0, 8, 8):
+                    dy_i = load(dy_row, i, 8)
+                    x_i = load(x_row, i, 8)
+                    signal_fence()
+                    weight_i = load(weight, i, 8)
+                    # t1 = dy * weight
+                    t1 = dy_i * weight_i
+                    # t4 = t1 - t3
+                    t4 = t1 - t3
+                    # t6 = x - mu_high_value
+                    t6 = x_i - mu_high_value
+                    # t16 = t4 * rstd_value - t15
+                    t16 = fma(t4, rstd_value, -t15)
+                    # dx_i = t16 + t6 * t14
+                    dx_i = fma(t6, t14, t16)
+                    # t20 = t6 * rstd_value - t19
+                    t20 = fma(t6, rstd_value, -t19)
+                    store(dx_row, i, dx_i)
+                    dweight_sum_i = load(dweight_sum_row, i, 8)
+                    store(dweight_sum_row, i, fma(t20, dy_i, dweight_sum_i))
+                    dbias_sum_i = load(dbias_sum_row, i, 8)
+                    store(dbias_sum_row, i, dbias_sum_i + dy_i)
+                for i in range(8, 12, 4):
+                    dy_i = load(dy_row, i, 4)
+                    weight_i = load(weight, i, 4)
+                    # t1 = dy * weight
+                    t1 = dy_i * weight_i
+                    # t4 = t1 - t3
+                    t4 = t1 - t3
+                    x_i = load(x_row, i, 4)
+                    # t6 = x - mu_high_value
+                    t6 = x_i - mu_high_value
+                    # t16 = t4 * rstd_value - t15
+                    t16 = fma(t4, rstd_value, -t15)
+                    # dx_i = t16 + t6 * t14
+                    dx_i = fma(t6, t14, t16)
+                    # t20 = t6 * rstd_value - t19
+                    t20 = fma(t6, rstd_value, -t19)
+                    store(dx_row, i, dx_i)
+                    dweight_sum_i = load(dweight_sum_row, i, 4)
+                    store(dweight_sum_row, i, fma(t20, dy_i, dweight_sum_i))
+                    dbias_sum_i = load(dbias_sum_row, i, 4)
+                    store(dbias_sum_row, i, dbias_sum_i + dy_i)
+                i = 12
+                dy_i = load_partial(dy_row, i, 1, 4)
+                weight_i = load_partial(weight, i, 1, 4)
+                # t1 = dy * weight
+                t1 = dy_i * weight_i
+                # t4 = t1 - t3
+                t4 = t1 - t3
+                x_i = load_partial(x_row, i, 1, 4)
+                # t6 = x - mu_high_value
+                t6 = x_i - mu_high_value
+                # t16 = t4 * rstd_value - t15
+                t16 = fma(t4, rstd_value, -t15)
+                # dx_i = t16 + t6 * t14
+                dx_i = fma(t6, t14, t16)
+                # t20 = t6 * rstd_value - t19
+                t20 = fma(t6, rstd_value, -t19)
+                store_partial(dx_row, i, 1, dx_i)
+                dweight_sum_i = load_partial(dweight_sum_row, i, 1, 4)
+                store_partial(dweight_sum_row, i, 1, fma(t20, dy_i, dweight_sum_i))
+                dbias_sum_i = load_partial(dbias_sum_row, i, 1, 4)
+                store_partial(dbias_sum_row, i, 1, dbias_sum_i + dy_i)
     return 0
 
 
@@ -201,7 +282,7 @@ def lnc_layer_norm_backward_2(dweight_sum, dbias_sum, dweight, dbias, rows, begi
         count = min(16, 13 - i)
         dweight_value_lanes = f64x(0.0, 16)
         dbias_value_lanes = f64x(0.0, 16)
-        for block in range((rows + 15) // 16):
+        for block in range((rows + 63) // 64):
             dweight_sum_at = advance(dweight_sum, block * 13)
             dbias_sum_at = advance(dbias_sum, block * 13)
             dweight_sum_i = load_partial(dweight_sum_at, i, count, 16)
