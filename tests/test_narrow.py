@@ -34,6 +34,10 @@ def standardized(x: Any, weight: Any, bias: Any) -> Any:
     return (x - mean) * lnc.rsqrt(lnc.mean(lnc.square(x - mean)) + 1e-5) * weight + bias
 
 
+def around_the_mean(x: Any, residual: Any, weight: Any) -> Any:
+    return residual + lnc.mean(x) * weight
+
+
 def below_the_mean(x: Any, weight: Any, bias: Any) -> Any:
     return lnc.where(x < lnc.mean(x), weight, bias)
 
@@ -45,6 +49,14 @@ def test_where_arithmetic_alone_is_left(function: Any, narrow: bool) -> None:
         equation("[n] c", weight="c", bias="c")(function), {"n": 300, "c": 40}, "float32"
     )
     assert ("ordinary_everywhere" in compilation.lowered.source) == narrow
+
+
+def test_a_gradient_that_all_rows_share() -> None:
+    x, dy, weight, _ = (array.reshape(-1, array.shape[-1]) for array in arrays())
+    norm = lnc.norm("[n] c", residual="n c", weight="c")(around_the_mean)
+    _, ctx = norm.forward(x, x, weight[0])
+    exact = dy.mean(0, dtype=np.float64) * weight[0]
+    np.testing.assert_allclose(norm.backward(dy, ctx).x, np.broadcast_to(exact, x.shape), rtol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [1e34, 1e-36, np.nan, np.inf])

@@ -28,7 +28,7 @@ from functools import cached_property
 from lncompile.emit.context import Context
 from lncompile.emit.loops import Left, Row, over_features
 from lncompile.emit.scope import Width
-from lncompile.ir import Input, Node, operands
+from lncompile.ir import Const, Input, Node, operands
 from lncompile.passes.narrow import shared_values
 
 
@@ -78,10 +78,10 @@ class Narrow:
             if self.wide.scope.is_fused(node):
                 for operand in operands(node):
                     add(operand)
-            else:
+            elif not isinstance(node, Const):
                 found[node] = None
 
-        for node in shared_values(self.context.program.nodes, self.context.stage.block_axis or ""):
+        for node in shared_values(self.context.program, self.context.stage.block_axis or ""):
             add(node)
         return list(found)
 

@@ -8,8 +8,6 @@ where it is neither too large nor too small for that, it computes elements as fl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from lncompile.dtypes import TABLE
 from lncompile.ir import Axes, Binary, Const, Input, Node, Program, Unary, operands
 
@@ -29,10 +27,11 @@ def has_narrow_elements(program: Program, inside: Axes, rows: str) -> bool:
     )
 
 
-def shared_values(nodes: Iterable[Node], rows: str) -> list[Node]:
-    """The values that are the same along ``rows`` and that those which differ are computed from."""
-    used = {operand for node in nodes if rows in node.axes for operand in operands(node)}
-    return [node for node in nodes if node in used and rows not in node.axes and not isinstance(node, Const)]
+def shared_values(program: Program, rows: str) -> list[Node]:
+    """The values that are the same along ``rows``, of which those that differ are made, or outputs are."""
+    used = {operand for node in program.nodes if rows in node.axes for operand in operands(node)}
+    used |= {out.value for out in program.outputs}
+    return [node for node in program.nodes if node in used and rows not in node.axes]
 
 
 def _is_plain(node: Node) -> bool:
