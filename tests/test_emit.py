@@ -78,6 +78,7 @@ def test_kernels_compute_what_the_equation_says(norm: Any, features: int, dtype:
     checked(compilation, replace(compilation.schedule, block_rows=2), sizes, TOLERANCE[dtype])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("features", [1, 7, 64, 100])
 @pytest.mark.parametrize("norm", ROWS, ids=lambda norm: norm.__name__)
 def test_every_schedule_computes_the_same(norm: Any, features: int) -> None:

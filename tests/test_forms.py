@@ -199,7 +199,7 @@ def test_emitted_kernels_compute_what_the_equation_says(
         assert cut[output].tobytes() == array.tobytes(), f"{output} depends on the cut"
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", FORMS)
 def test_compiled_kernels_compute_what_the_equation_says(name: str, dtype: str) -> None:

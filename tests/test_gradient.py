@@ -265,6 +265,7 @@ def _share(x: Any) -> Any:
     return lnc.square(x) / lnc.mean(lnc.square(x))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("size", [1e20, 1e-18])
 @pytest.mark.parametrize("features", [4, 1000])
 @pytest.mark.parametrize("function", [_root, _deviations, _fourth_root, _share])

@@ -37,6 +37,7 @@ def allowed(interface: Interface) -> Pairs:
     }
 
 
+@pytest.mark.sampled(3)
 @needs_compiler
 @pytest.mark.parametrize(
     ("norm", "sizes", "pairs"),

@@ -40,7 +40,7 @@ def weights(shape: tuple[int, ...], dtype: Any) -> Any:
     return np.random.default_rng(4).integers(8, 24, shape).astype(dtype) / 16
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize(("pattern", "dtype"), CASES)
 @pytest.mark.parametrize("name", EQUATIONS)
 def test_the_largest_has_its_gradient(name: str, pattern: str, dtype: str) -> None:

@@ -59,6 +59,7 @@ def test_which_rows_overlap() -> None:
     assert "_next" not in source_of(lnc.layer_norm.over("[d]"), {"d": 300}), "one row"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("features", [1, 8, 9, 40, 70])
 @pytest.mark.parametrize("name", EQUATIONS)
@@ -88,7 +89,7 @@ def test_overlapping_rows_have_the_bits_of_rows_one_after_another(
             assert np.array_equal(value, expected[output], equal_nan=True), (output, stream_from)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("features", [300, 1024, 1100])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
 def test_whatever_the_alignment_and_the_number_of_rows(
@@ -102,8 +103,8 @@ def test_whatever_the_alignment_and_the_number_of_rows(
     weight, bias = rng.normal(size=(2, features)).astype(dtype)
 
     def results(rows: int, offset: int, **changes: int) -> list[bytes]:
-        def scheduled(program: Any, vector_bytes: int) -> Schedule:
-            return replace(heuristic(program, vector_bytes), block_rows=4, most_block_rows=4, **changes)
+        def scheduled(program: Any, *machine: int) -> Schedule:
+            return replace(heuristic(program, *machine), block_rows=4, most_block_rows=4, **changes)
 
         monkeypatch.setattr(compiler, "heuristic", scheduled)
         monkeypatch.setenv("LNCOMPILE_CACHE_DIR", str(tmp_path / repr(sorted(changes.items()))))

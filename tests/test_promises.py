@@ -101,6 +101,7 @@ class TestSameBits:
         for _ in range(3):
             assert_same_bits(run(norm, x, dy, *rest), expected)
 
+    @pytest.mark.sampled(7)
     @pytest.mark.parametrize("features", FEATURES)
     @pytest.mark.parametrize("offset", [4, 8, 12, 28, 60, 1, 3])
     def test_promise_1_whatever_the_alignment(self, norm: Any, features: int, offset: int) -> None:
