@@ -43,12 +43,12 @@ class Narrow:
     def row(self) -> Row:
         """A row in float32."""
         width = Width("float32", self.wide.width.lanes)
-        return replace(self.wide, width=width, shared=lambda left: self._narrowed(left))
+        return replace(self.wide, width=width, shared=self._narrowed)
 
     @cached_property
     def mixed(self) -> Row:
         """A row in both, of which ``ordinary`` chooses lane by lane."""
-        return replace(self._careful, ordinary_row=self.row, shared=lambda left: self._both(left))
+        return replace(self._careful, ordinary_row=self.row, shared=self._both)
 
     def decided(self) -> list[str]:
         """Lines that tell whether all lanes of all vectors are ordinary."""
@@ -96,21 +96,24 @@ class Narrow:
         row = self._careful
         return row.vectors(list(self._checked()), row.width, left)
 
-    def _narrowed(self, left: Left) -> list[str]:
-        """What rows share, in float32."""
+    def _float32(self, left: Left) -> list[str]:
+        """What is rounded, and what is exact."""
         scope, width = self.row.scope, self.row.width
-        lines = self._float64(left)
+        lines = []
         for node in self._checked():
             wide = scope.vector_name(node, self._careful.width)
             lines.append(f"{scope.vector_name(node, width)} = as_float32({wide})")
         exact = [node for node in self._rounded if self._is_exact(node)]
-        return [*lines, *replace(self.row, shared=None).vectors(exact, width, left)]
+        return [*lines, *self.row.vectors(exact, width, left)]
+
+    def _narrowed(self, left: Left) -> list[str]:
+        """What rows share, for elements in float32 alone."""
+        return [*self._float64(left), *self._float32(left)]
 
     def _both(self, left: Left) -> list[str]:
         row, block = self._careful, self.context.stage.block_axis
         shared = row.vectors(self.context.written, row.width, left, lambda node: block not in node.axes)
-        narrowed = [line for line in self._narrowed(left) if line not in shared]
-        return [*shared, *narrowed, f"ordinary = {self._ordinary}"]
+        return [*shared, *self._float32(left), f"ordinary = {self._ordinary}"]
 
     @cached_property
     def _ordinary(self) -> str:

@@ -114,7 +114,7 @@ def heuristic(program: Program, vector_bytes: int, cache_bytes: int = 0) -> Sche
         held_lanes=(16 if vector_bytes >= 64 else 8) * register,
         careful_lanes=doubles,
         pivot_lanes=16,
-        short_lanes=_short_lanes(features, vector_bytes),
+        short_lanes=_short_lanes(features, doubles),
         # Two sums in 4 registers each, and 256 bytes of each row with AVX-512. Rows a power of two apart have
         # their lines in few sets of the caches, so the more of each at once the better: batch norm in the
         # caches of an EPYC (Zen 4), 128 bytes of a row, 256 and 512, in ns an element, forward and backward,
@@ -202,15 +202,14 @@ def _short_row(program: Program, vector_bytes: int) -> int:
     return 14 if one_sum and vector_bytes < 64 else 40
 
 
-def _short_lanes(features: int, vector_bytes: int) -> int:
+def _short_lanes(features: int, doubles: int) -> int:
     """The rows that are computed side by side: two sums of float64 in 4 registers each, or in 2.
 
     With 8 registers each rows of 8 elements were a fifth slower. With registers of 32 bytes (Zen 1), 16 and 8
     rows, layer norm on memory and in the caches, in ns an element: 16 features 1.43 and 1.55, 1.27 and 1.42,
     24 1.44 and 1.41, 1.17 and 1.28, 33 1.56 and 1.37, 1.12 and 1.21, 40 1.63 and 1.25, 1.02 and 1.12.
     """
-    doubles = max(2, vector_bytes // 8)
-    return 2 * doubles if vector_bytes < 64 and 24 < features <= 40 else 4 * doubles
+    return 2 * doubles if doubles < 8 and 24 < features <= 40 else 4 * doubles
 
 
 def _stream_from(cache_bytes: int) -> int:

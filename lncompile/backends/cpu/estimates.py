@@ -10,6 +10,8 @@ from typing import Any
 
 import llvmlite.ir as lir
 
+from lncompile.backends.cpu.lanes import joined, shuffled
+
 DOUBLE, I32 = lir.DoubleType(), lir.IntType(32)
 
 
@@ -45,16 +47,10 @@ def _estimate(builder: Any, x: Any) -> Any:
         return builder.insert_element(lir.Constant(x.type, lir.Undefined), one, I32(0))
     width = min(lanes, 8)
     parts = [
-        _instruction(builder, _shuffled(builder, x, x, range(start, start + width)))
+        _instruction(builder, shuffled(builder, x, x, range(start, start + width)))
         for start in range(0, lanes, width)
     ]
-    while len(parts) > 1:
-        count = parts[0].type.count
-        parts = [
-            _shuffled(builder, low, high, range(2 * count))
-            for low, high in zip(parts[::2], parts[1::2], strict=True)
-        ]
-    return parts[0]
+    return joined(builder, parts)
 
 
 def _instruction(builder: Any, x: Any) -> Any:
@@ -64,10 +60,6 @@ def _instruction(builder: Any, x: Any) -> Any:
     name = f"llvm.x86.avx512.rsqrt14.pd.{64 * lanes}"
     function = builder.module.globals.get(name) or lir.Function(builder.module, kind, name)
     return builder.call(function, [x, x, mask((1 << lanes) - 1)])
-
-
-def _shuffled(builder: Any, a: Any, b: Any, lanes: range) -> Any:
-    return builder.shuffle_vector(a, b, lir.Constant(lir.VectorType(I32, len(lanes)), list(lanes)))
 
 
 def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:

@@ -18,6 +18,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from lncompile.backends.cpu import instructions
+from lncompile.backends.cpu.lanes import shuffled
 from lncompile.backends.cpu.vectors import I32, I64, Vector
 
 _Combine = Callable[[Any, Any, Any], Any]
@@ -76,7 +77,7 @@ def _of_rows(combine: _Combine) -> Any:
             vectors = _folded(builder, combine, vectors, width, 1)
             while len(vectors) > 1:
                 lanes_of_two = list(range(2 * vectors[0].type.count))
-                vectors = [_picked(builder, a, b, lanes_of_two) for a, b in _pairs(vectors)]
+                vectors = [shuffled(builder, a, b, lanes_of_two) for a, b in _pairs(vectors)]
             if element == types.float64:
                 return vectors[0]
             return builder.fpext(vectors[0], lir.VectorType(lir.DoubleType(), count))
@@ -94,7 +95,7 @@ def _folded(builder: Any, combine: _Combine, vectors: list[Any], width: int, lef
         low = [row + lane for row in range(0, lanes, width) for lane in range(width // 2)]
         high = [lane + width // 2 for lane in low]
         vectors = [
-            combine(builder, _picked(builder, a, b, low), _picked(builder, a, b, high)) for a, b in pairs
+            combine(builder, shuffled(builder, a, b, low), shuffled(builder, a, b, high)) for a, b in pairs
         ]
         width //= 2
     return vectors
@@ -103,10 +104,6 @@ def _folded(builder: Any, combine: _Combine, vectors: list[Any], width: int, lef
 def _pairs(vectors: list[Any]) -> list[tuple[Any, Any]]:
     """Two and two, or one beside itself."""
     return list(zip(vectors[::2], vectors[1::2], strict=True)) if len(vectors) > 1 else [(vectors[0],) * 2]
-
-
-def _picked(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
-    return builder.shuffle_vector(a, b, lir.Constant(lir.VectorType(I32, len(lanes)), lanes))
 
 
 total, partial_total, totals = _of_vector(_add), _in_part(_add), _of_rows(_add)

@@ -10,6 +10,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from lncompile.backends.cpu.conversions import converted
+from lncompile.backends.cpu.lanes import shuffled
 from lncompile.backends.cpu.vectors import (
     I32,
     I64,
@@ -267,9 +268,9 @@ def _load_parts(context: Any, builder: Any, pointer: Any, args: Any, kind: Any, 
         address = _address(context, builder, place, Vector(pointer.dtype, lanes))
         part = builder.load(address, align=_alignment(pointer))
         nothing = lir.Constant(part.type, lir.Undefined)
-        wide = _lanes_of(builder, part, nothing, [min(lane, lanes) for lane in range(kind.lanes)])
+        wide = shuffled(builder, part, nothing, [min(lane, lanes) for lane in range(kind.lanes)])
         taken = [kind.lanes + k - first if first <= k < first + lanes else k for k in range(kind.lanes)]
-        vector = _lanes_of(builder, vector, wide, taken)
+        vector = shuffled(builder, vector, wide, taken)
     return vector
 
 
@@ -281,12 +282,8 @@ def _store_parts(context: Any, builder: Any, pointer: Any, args: Any, vector: An
             part = builder.extract_element(vector, I32(first))
         else:
             address = _address(context, builder, place, Vector(pointer.dtype, lanes))
-            part = _lanes_of(builder, vector, nothing, list(range(first, first + lanes)))
+            part = shuffled(builder, vector, nothing, range(first, first + lanes))
         builder.store(part, address, align=_alignment(pointer))
-
-
-def _lanes_of(builder: Any, one: Any, other: Any, lanes: list[int]) -> Any:
-    return builder.shuffle_vector(one, other, lir.Constant(lir.VectorType(I32, len(lanes)), lanes))
 
 
 def _in_pairs(context: Any, pointer: Any, count: Any, lanes: int) -> bool:

@@ -48,7 +48,10 @@ def optimise(
     target: CpuTarget,
     hidden: Mapping[str, str] | None = None,
 ) -> Built:
-    """:func:`assemble` ``modules``, and let LLVM's passes work on it, which kernels need."""
+    """:func:`assemble` ``modules``, and let LLVM's passes work on them, which kernels need.
+
+    ``hidden`` gives exports other names, under which further modules of the same library alone see them.
+    """
     whole, machine = _linked(modules, exports, target, hidden)
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     # Copies of the last columns, which fill no vector; all other loops are made of vectors.
@@ -66,21 +69,21 @@ def assemble(
     modules: Sequence[str],
     exports: Sequence[str],
     target: CpuTarget,
-    hidden: Mapping[str, str] | None = None,
 ) -> Built:
     """Link ``modules`` (LLVM IR) and take the code as it is, for ``target``; all but ``exports`` is private.
-
-    ``hidden`` gives exports other names, under which further modules of the same library alone see them.
 
     It does for what checks arguments and calls kernels. That has no loops to speak of, but many comparisons:
     passes would take 0.25 s (layer norm, forward and backward) and make it a twentieth shorter.
     """
-    whole, machine = _linked(modules, exports, target, hidden)
+    whole, machine = _linked(modules, exports, target)
     return Built(str(whole), machine)
 
 
 def _linked(
-    modules: Sequence[str], exports: Sequence[str], target: CpuTarget, hidden: Mapping[str, str] | None
+    modules: Sequence[str],
+    exports: Sequence[str],
+    target: CpuTarget,
+    hidden: Mapping[str, str] | None = None,
 ) -> tuple[Any, Any]:
     machine = _machine(target)
     whole, *others = (llvm.parse_assembly(_retargeted(text, target, machine)) for text in modules)

@@ -16,6 +16,7 @@ import llvmlite.ir as lir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from lncompile.backends.cpu.lanes import joined, shuffled
 from lncompile.backends.cpu.scratch import scratch_memory
 from lncompile.backends.cpu.vectors import I64, store_past_caches
 
@@ -157,7 +158,7 @@ class _Tile:
                 builder.load(self._row(builder, start, row, width, column), align=self.itemsize)
                 for row in range(k, k + rows, width)
             ]
-            vectors.append(_joined(builder, parts))
+            vectors.append(joined(builder, parts))
         return vectors
 
     def store_all_rows(self, context: Any, builder: Any, scratch: Any, target: Any) -> None:
@@ -178,7 +179,7 @@ class _Tile:
             for part in range(vector.type.count // width):
                 lanes = list(range(part * width, (part + 1) * width))
                 address = self._row(builder, start, first_row + part * width + k, width, column)
-                builder.store(_shuffled(builder, vector, vector, lanes), address, align=self.itemsize)
+                builder.store(shuffled(builder, vector, vector, lanes), address, align=self.itemsize)
 
     def load_lanes(self, builder: Any, scratch: Any, column: int, lane: int, count: int) -> Any:
         """``count`` lanes of a column, by a load of all of them.
@@ -189,7 +190,7 @@ class _Tile:
         whole = builder.load(
             self._vector(builder, scratch, column * self.lanes, self.lanes), align=self.itemsize
         )
-        return _shuffled(builder, whole, whole, list(range(lane, lane + count)))
+        return shuffled(builder, whole, whole, list(range(lane, lane + count)))
 
     def store_lanes(self, builder: Any, scratch: Any, column: int, lane: int, vector: Any) -> None:
         """Write a vector into a column."""
@@ -214,8 +215,8 @@ class _Tile:
             for k in range(width):
                 if not k & half:
                     a, b = vectors[k], vectors[k + half]
-                    vectors[k] = _shuffled(builder, a, b, lower)
-                    vectors[k + half] = _shuffled(builder, a, b, upper)
+                    vectors[k] = shuffled(builder, a, b, lower)
+                    vectors[k + half] = shuffled(builder, a, b, upper)
             half //= 2
         for first in range(0, width, square):
             vectors[first : first + square] = _squares_transposed(builder, vectors[first : first + square])
@@ -251,7 +252,7 @@ def _squares_transposed(builder: Any, vectors: list[Any]) -> list[Any]:
     high = [lane + half for lane in low]
     for _ in range(square.bit_length() - 1):
         pairs = zip(vectors[:half], vectors[half:], strict=True)
-        vectors = [_shuffled(builder, a, b, taken) for a, b in pairs for taken in (low, high)]
+        vectors = [shuffled(builder, a, b, taken) for a, b in pairs for taken in (low, high)]
     return vectors
 
 
@@ -263,18 +264,3 @@ def _opaque(builder: Any, pointer: Any) -> Any:
     """
     kind = lir.FunctionType(pointer.type, [pointer.type])
     return builder.asm(kind, "", "=r,0", [pointer], False)
-
-
-def _joined(builder: Any, parts: list[Any]) -> Any:
-    """Vectors one behind the other as one."""
-    while len(parts) > 1:
-        count = parts[0].type.count
-        parts = [
-            _shuffled(builder, low, high, list(range(2 * count)))
-            for low, high in zip(parts[::2], parts[1::2], strict=True)
-        ]
-    return parts[0]
-
-
-def _shuffled(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
-    return builder.shuffle_vector(a, b, lir.Constant(lir.VectorType(lir.IntType(32), len(lanes)), lanes))
